@@ -1,32 +1,32 @@
 """Tells which plugin wrote each line of a log, most of them without building an object.
 
-Two parsers are used: simdjson validates a line and looks one key up without building the object; orjson
-decides in case of doubt. If simdjson accepts a line, so does orjson, and both name the same plugin, with
-three exceptions, which are looked for in many lines at once: a key that is there twice (simdjson takes the
-first, all others the last), one with escapes (``\\u0050lugin``), and a byte order mark. These lines,
-and those that simdjson refuses (it knows no integers beyond 64 bits), are left to orjson.
+The lines of a block are usual ones nearly always: then the block is validated at once, and the plugin's name
+read at each line's beginning. In a block with another line, what is surely broken is put aside, and the usual
+lines are validated once more; orjson decides about each of the others.
 """
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from operator import itemgetter
-from typing import Any, TypeGuard
+from collections.abc import Callable, Container, Iterable
+from itertools import compress
+from typing import TypeGuard
 
 import orjson
-import simdjson
+
+from drakcelery.artifacts.validation import BEGIN, Validator
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_PLUGIN: Callable[[Any], object] = itemgetter("Plugin")
-_KEY = b'"Plugin"'
-_DISGUISED = re.compile(rb"\\u00[567]")
-"""A letter of ``Plugin`` as an escape."""
-_EMPTY = b"\n"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_NO_ANSWER = (ValueError, KeyError, TypeError, RuntimeError)
-"""simdjson's, for what is malformed, has no plugin, is no object, is too long."""
+_BEGINNING = 32
+"""Bytes of a line that hold its plugin's name and, in a log, differ in nothing else but the first digits of
+the time."""
+_USUAL = re.compile(re.escape(BEGIN) + rb' ?"([a-z][a-z0-9_]{0,31})"')
+_END = b"}\n"
+_PIECES = re.compile(rb"[^{]*\n|[^\n]+\n?")
+"""Cuts a block into lines. Those among which there is no brace are one piece: none of them is an object."""
+_SPACE = b" \t\r\n"
+"""JSON's."""
 
 
 def plugin_of(line: bytes) -> str | None:
@@ -44,58 +44,111 @@ def is_name(plugin: object) -> TypeGuard[str]:
     return isinstance(plugin, str) and _NAME.fullmatch(plugin) is not None
 
 
+def number_of_lines(data: bytes) -> int:
+    """How many lines *data* has; the last one may lack its newline."""
+    return data.count(b"\n") + (not data.endswith(b"\n"))
+
+
+class Groups:
+    """Lines by plugin, in their order.
+
+    Attributes:
+        lines: those of each plugin; under None are those of all others, and pieces of several broken lines.
+        names: the plugins that have got lines so far, those of other groups included.
+    """
+
+    def __init__(self, plugins: Container[str], names: set[str], most: int) -> None:
+        self._plugins, self._most = plugins, most
+        self.names = names.copy()
+        self.lines: dict[str | None, list[bytes]] = {}
+        self._adds: dict[bytes, Callable[[bytes], None]] = {}
+
+    def add_usual(self, lines: Iterable[bytes]) -> bool:
+        """Add lines by their beginnings; False if one begins as none of DRAKVUF's, and was not added."""
+        adds = self._adds
+        for line in lines:
+            try:
+                adds[line[:_BEGINNING]](line)
+            except KeyError:  # nothing that begins like this was added yet
+                match = _USUAL.match(line, 0, _BEGINNING)
+                if match is None:
+                    return False
+                add = adds[line[:_BEGINNING]] = self.of(match[1].decode()).append
+                add(line)
+        return True
+
+    def of(self, plugin: str | None) -> list[bytes]:
+        """The lines of *plugin* so far, to which others may be added."""
+        if plugin is not None and self._counts(plugin):
+            self.names.add(plugin)
+            return self.lines.setdefault(plugin, [])
+        return self.lines.setdefault(None, [])
+
+    def _counts(self, plugin: str) -> bool:
+        return plugin in self._plugins and (plugin in self.names or len(self.names) < self._most)
+
+
 class LineReader:
     """As :func:`plugin_of`, but for many lines at once."""
 
-    def __init__(self, limit: int) -> None:
-        """Lines of *limit* bytes and more, their newline not counted, are no plugin's, and are not parsed."""
-        self.broken = 0
-        """Lines so far that are empty, or name no plugin; the latter take twenty times as long as others."""
-        self._limit = limit
-        self._parser = simdjson.Parser(max_capacity=limit - 1)
+    def __init__(self, limit: int, plugins: Container[str], most: int) -> None:
+        """Lines of *limit* bytes and more, their newline not counted, are no plugin's, and are not parsed.
 
-    def plugins(self, block: bytes, lines: Sequence[bytes]) -> list[object]:
-        """What is the plugin of each of *lines*, which together are *block*: a name, or anything else."""
-        if not (block.startswith(_EMPTY) or b"\n\n" in block):
-            return self._plugins(block, lines)
-        written = [line for line in lines if line != _EMPTY]
-        self.broken += len(lines) - len(written)
-        found = iter(self._plugins(block, written))
-        return [None if line == _EMPTY else next(found) for line in lines]
-
-    def _plugins(self, block: bytes, lines: Sequence[bytes]) -> list[object]:
-        found: list[object] = []
-        parsed = map(_PLUGIN, map(self._parser.parse, lines))
-        refused = 0
-        while len(found) < len(lines):
-            with suppress(*_NO_ANSWER):
-                found.extend(parsed)  # what came before an exception stays
-            if found and isinstance(found[-1], simdjson.Array | simdjson.Object):
-                found[-1] = None  # while it is there, the parser parses nothing else
-            if len(found) < len(lines):
-                found.append(self._plugin_of(lines[len(found)]))
-                refused += 1
-        if self._may_mislead(block, len(lines) - refused):
-            return [
-                self._plugin_of(line) if self._may_mislead(line, 1) else plugin
-                for plugin, line in zip(found, lines, strict=True)
-            ]
-        return found
-
-    def _plugin_of(self, line: bytes) -> str | None:
-        plugin = plugin_of(line) if len(line.removesuffix(b"\n")) < self._limit else None
-        self.broken += plugin is None
-        return plugin
-
-    @staticmethod
-    def _may_mislead(text: bytes, accepted: int) -> bool:
-        """Whether simdjson, which accepted *accepted* lines of *text*, may have named another plugin.
-
-        Each of these lines has the key. If none is escaped, a key is there twice only if there are more keys
-        than lines.
+        Only *plugins* count, of them the *most* that write first.
         """
-        return (
-            text.count(_KEY) > accepted
-            or _DISGUISED.search(text) is not None
-            or (not text.isascii() and _BYTE_ORDER_MARK in text)
+        self.broken = 0
+        """Lines so far that are empty, or name no plugin; some take ten times as long as others."""
+        self._limit, self._plugins, self._most = limit, plugins, most
+        self._names: set[str] = set()
+        self._validator = Validator()
+
+    def groups(self, block: bytes) -> dict[str | None, list[bytes]]:
+        """The lines of *block* by plugin, in their order.
+
+        Under None are those that no plugin wrote that counts: some of these are in one piece.
+        """
+        groups = self._of_usual(block) or self._of_any(block)
+        self._names = groups.names
+        return groups.lines
+
+    def _of_usual(self, block: bytes) -> Groups | None:
+        """The lines of *block*; None if not all of them are usual."""
+        if _USUAL.match(block) is None:
+            return None
+        lines = io.BytesIO(block).readlines()
+        groups = Groups(self._plugins, self._names, self._most)
+        is_sure = (
+            groups.add_usual(lines)
+            and lines[-1].endswith(_END)
+            and self._are_short(block, lines)
+            and self._validator.accepts(lines)
         )
+        return groups if is_sure else None
+
+    def _are_short(self, block: bytes, lines: list[bytes]) -> bool:
+        return len(block) <= self._limit or max(map(len, lines)) <= self._limit
+
+    def _of_any(self, block: bytes) -> Groups:
+        groups = Groups(self._plugins, self._names, self._most)
+        pieces = [block] if b"{" not in block or b"}" not in block else _PIECES.findall(block)
+        are_usual = [self._is_usual(piece) for piece in pieces]
+        are_valid = self._validator.accepts([*compress(pieces, are_usual)])
+        for piece, is_usual in zip(pieces, are_usual, strict=True):
+            if is_usual and are_valid:
+                groups.add_usual([piece])
+            else:
+                groups.of(self._plugin_of(piece)).append(piece)
+        return groups
+
+    def _is_usual(self, piece: bytes) -> bool:
+        is_whole = piece.endswith(_END) and len(piece) <= self._limit
+        return is_whole and _USUAL.match(piece, 0, _BEGINNING) is not None
+
+    def _plugin_of(self, piece: bytes) -> str | None:
+        stripped = piece.strip(_SPACE)
+        may_be_object = stripped.startswith(b"{") and stripped.endswith(b"}")
+        is_short = len(piece.removesuffix(b"\n")) < self._limit
+        plugin = plugin_of(piece) if may_be_object and is_short else None
+        if plugin is None:
+            self.broken += number_of_lines(piece)
+        return plugin

@@ -1,8 +1,9 @@
 """Splits DRAKVUF's log by plugin: bytes in, the same bytes out, each in exactly one file.
 
-Every line is parsed. Looking at a line's start and end alone cannot tell a line from half a line with another
-one glued to it, and consumers of ``<plugin>.log`` parse every line they get. What a parser does not accept
-goes to ``parse_errors.log`` (``benchmarks/log_split.py`` has the figures).
+Every line is parsed, many at once (:mod:`drakcelery.artifacts.validation`). Looking at a line's start and
+end alone cannot tell a line from half a line with another one glued to it, and consumers of ``<plugin>.log``
+parse every line they get. What a parser does not accept goes to ``parse_errors.log``
+(``benchmarks/log_split.py`` has the figures).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from drakcelery.artifacts.lines import LineReader, is_name
+from drakcelery.artifacts.lines import LineReader, number_of_lines
 from drakcelery.artifacts.output import Output, Ready, nobody
 from drakcelery.artifacts.untrusted import open_untrusted
 
@@ -26,15 +27,15 @@ PARSE_ERRORS = "parse_errors.log"
 LINE_LIMIT = 1024**2
 """Bytes. A parsed line takes up to thirty times its size in memory; a longer one is not parsed."""
 BROKEN_LIMIT = 1_000_000
-"""Most lines that are empty or name no plugin; after more, the rest of the log is left out. Each costs 5 µs,
-and a log has room for so many that they could keep a core busy for an hour."""
+"""Most lines that are empty or name no plugin; after more, the rest of the log is left out. Some cost 2 µs
+each, and a log has room for so many that they could keep a core busy for half an hour."""
 FILE_LIMIT = 128
 """Plugins that get a file. DRAKVUF has fewer; it bounds the open files."""
 
 Watch = Callable[[Mapping[str, Sequence[bytes]]], None]
 """Called with the lines of each block of the log by plugin, in their order; errors are not among them."""
 
-_BLOCK = 128 * 1024
+_BLOCK = 256 * 1024
 """How many bytes are split into lines at a time: as many as a core's cache holds."""
 _BATCH = 4 * 1024**2
 """Bytes that another thread writes at once; few writes, since each waits for the interpreter's lock."""
@@ -76,19 +77,18 @@ def split_log(
         raw = open_untrusted(log)
     except FileNotFoundError:
         return LogSplit()
-    with io.BufferedReader(raw, _BLOCK) as source, _Outputs(out, plugins, ready, watch) as outputs:
-        dropped = _split(source, outputs)
+    with io.BufferedReader(raw, _BLOCK) as source, _Outputs(out, ready, watch) as outputs:
+        dropped = _split(source, plugins, outputs)
         return dataclasses.replace(outputs.finish(), dropped=dropped)
 
 
-def _split(source: BinaryIO, outputs: _Outputs) -> int:
+def _split(source: BinaryIO, plugins: Container[str], outputs: _Outputs) -> int:
     """Give each line to *outputs*; returns how many bytes are left out."""
-    reader = LineReader(LINE_LIMIT)
+    reader = LineReader(LINE_LIMIT, plugins, FILE_LIMIT)
     while block := source.read(_BLOCK):
         if not block.endswith(b"\n"):
             block += source.readline(LINE_LIMIT)
-        lines = io.BytesIO(block).readlines()
-        outputs.add(reader.plugins(block, lines), lines)
+        outputs.add(reader.groups(block))
         piece = block
         while not piece.endswith(b"\n") and (piece := source.readline(LINE_LIMIT)):
             outputs.add_rest(piece)  # of an overlong line
@@ -97,26 +97,14 @@ def _split(source: BinaryIO, outputs: _Outputs) -> int:
     return 0
 
 
-class _Groups(dict[object, list[bytes]]):
-    """Lines by plugin, in their order; under None are those whose plugin is not *admitted*."""
-
-    def __init__(self, admitted: Callable[[object], bool]) -> None:
-        super().__init__()
-        self._admitted = admitted
-
-    def __missing__(self, plugin: object) -> list[bytes]:
-        return self.setdefault(plugin if self._admitted(plugin) else None, [])
-
-
 class _Outputs:
     """The files of a split, each opened when it gets its first line; written and hashed by a thread."""
 
-    def __init__(self, directory: Path, plugins: Container[str], ready: Ready, watch: Watch) -> None:
+    def __init__(self, directory: Path, ready: Ready, watch: Watch) -> None:
         self._directory = directory
-        self._plugins = plugins
         self._ready = ready
         self._watch = watch
-        self._counts: dict[str | None, int] = {None: 0}
+        self._counts: defaultdict[str | None, int] = defaultdict(int)
         self._size = 0
         self._pending: defaultdict[str | None, list[bytes]] = defaultdict(list)
         self._pending_size = 0
@@ -132,25 +120,12 @@ class _Outputs:
         self._thread.shutdown()
         self._open_files.close()
 
-    def add(self, plugins: Sequence[object], lines: Sequence[bytes]) -> None:
-        """Add each of *lines* to the file of its plugin."""
-        groups = _Groups(self._admits)
-        for plugin, line in zip(plugins, lines, strict=True):
-            groups[plugin].append(line)
-        for name, group in groups.items():
-            key = name if isinstance(name, str) else None
-            self._counts[key] += len(group)
-            self._append(key, b"".join(group))
-        self._watch({name: group for name, group in groups.items() if isinstance(name, str)})
-
-    def _admits(self, plugin: object) -> bool:
-        """Whether *plugin* has a file, or gets one."""
-        if not is_name(plugin) or plugin not in self._plugins:
-            return False
-        if plugin not in self._counts and len(self._counts) > FILE_LIMIT:
-            return False
-        self._counts.setdefault(plugin, 0)
-        return True
+    def add(self, groups: Mapping[str | None, Sequence[bytes]]) -> None:
+        """Add the lines of each plugin to its file, and all others, some in one piece, to the errors."""
+        for plugin, lines in groups.items():
+            self._counts[plugin] += sum(map(number_of_lines, lines)) if plugin is None else len(lines)
+            self._append(plugin, b"".join(lines))
+        self._watch({plugin: lines for plugin, lines in groups.items() if plugin is not None})
 
     def add_rest(self, piece: bytes) -> None:
         """Add what belongs to the last line, which is an error."""

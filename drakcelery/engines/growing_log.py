@@ -6,7 +6,6 @@ A guest that left its confinement may write into the directory, so the file is o
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from drakcelery import safe_files
 from drakcelery.artifacts import LOGGED_PLUGINS
 from drakcelery.artifacts.lines import LineReader
-from drakcelery.artifacts.log import LINE_LIMIT
+from drakcelery.artifacts.log import FILE_LIMIT, LINE_LIMIT
 
 BLOCK = 128 * 1024
 """Bytes that are split into lines at a time."""
@@ -41,7 +40,7 @@ class GrowingLog:
         self._position = 0
         self._rest = b""
         self._is_overlong = False
-        self._lines = LineReader(LINE_LIMIT)
+        self._lines = LineReader(LINE_LIMIT, LOGGED_PLUGINS, FILE_LIMIT)
         self.is_behind = False
 
     def close(self) -> None:
@@ -73,7 +72,8 @@ class GrowingLog:
                 raise Replaced("the log was cut short while it was read")
             self._position += len(data)
             if block := self._complete(data):
-                yield self._grouped(block)
+                groups = self._lines.groups(block)
+                yield {plugin: lines for plugin, lines in groups.items() if plugin is not None}
         self.is_behind = self._position < size
 
     def _size(self, descriptor: int) -> int:
@@ -97,11 +97,3 @@ class GrowingLog:
         if len(self._rest) >= LINE_LIMIT:
             self._rest, self._is_overlong = b"", True
         return block
-
-    def _grouped(self, block: bytes) -> Groups:
-        lines = io.BytesIO(block).readlines()
-        groups: dict[str, list[bytes]] = {}
-        for plugin, line in zip(self._lines.plugins(block, lines), lines, strict=True):
-            if isinstance(plugin, str) and plugin in LOGGED_PLUGINS:
-                groups.setdefault(plugin, []).append(line)
-        return groups

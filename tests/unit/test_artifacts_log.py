@@ -18,6 +18,7 @@ from drakcelery.artifacts import log as log_module
 from drakcelery.artifacts.lines import plugin_of
 from drakcelery.artifacts.log import PARSE_ERRORS, split_log
 from drakcelery.artifacts.untrusted import UntrustedFileError
+from drakcelery.artifacts.validation import Validator
 from drakcelery.model.manifest import Artifact
 
 PLUGINS = frozenset({"filetracer", "procmon", "tlsmon"})
@@ -349,3 +350,42 @@ def test_a_plugin_name_that_is_accepted_is_a_plain_file_name(name: str) -> None:
     """No accepted name has a separator, a dot, or anything but lower-case ASCII, digits and underscores."""
     plugin = plugin_of(json.dumps({"Plugin": name}).encode())
     assert plugin is None or (plugin == name and plugin.isascii() and plugin.isidentifier())
+
+
+def test_lines_are_accepted_together_only_if_each_is_one_by_itself() -> None:
+    """What one line leaves open and another closes, on any level, is not accepted, nor is another plugin."""
+    good = line("procmon", x=[{"y": 1}])
+    begin = b'{"Plugin": "procmon"'
+    accepts = Validator().accepts
+    assert accepts([good])
+    assert accepts([good] * 500)
+    for first, second in (
+        (b', "x": {"y": 1}', b', "z": 1}}'),
+        (b', "x": [{"y": 1}', b', "z": 1}]}'),
+        (b', "x": [[[{"y": 1}', b', "z": 1}]]]}'),
+        (b', "x": [1}', b', "z": 1]}'),
+        (b', "x": "}', b'"}'),
+        (b', "x": "\\}', b'"}'),
+        (b'}, {"": 1}', b"}"),
+        (b'}], [{"": 1}', b"}"),
+        (b'}], {"": 1}', b', "x": [{"": 1}'),
+        (b', "Plugin": 0}, {"": 1}', b"}"),
+        (b', "Plugin": 0}', b"}"),
+        (b', "\\u0050lugin": 0}', b"}"),
+        (b"}}", b', "x": {"y": 1}'),
+        (b"", b"}"),
+        (b"]", b"}"),
+        (b'}{"Plugin": "procmon"}', b"}"),
+    ):
+        assert not accepts([good, begin + first + b"\n", begin + second + b"\n", good])
+        assert not accepts([begin + first + b"\n", good, begin + second + b"\n"])
+
+
+def test_a_good_log_is_not_parsed_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line of DRAKVUF's is decoded, whoever else has written broken ones among them."""
+    monkeypatch.setattr("drakcelery.artifacts.lines.plugin_of", lambda one: pytest.fail(f"asked: {one!r}"))
+    good = line("procmon", x=[{"y": 1}]) + line("tlsmon", path="C:\\\u017c")
+    broken = b'\nhalf a line"}\n{"Plugin": "procmon", "half\n'
+    files, result = split(tmp_path, (good * 50 + broken) * 3)
+    assert len(lines_of(files["procmon.log"])) == len(lines_of(files["tlsmon.log"])) == 150
+    assert (files[PARSE_ERRORS], result.parse_errors) == (broken * 3, 9)
