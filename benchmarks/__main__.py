@@ -22,7 +22,7 @@ NAMES = (
     *("log_split", "report", "diff", "second_look", "dumps", "collect_memory", "upload"),
     *("turnaround", "utilisation", "toolchain", "toolchain_slots", "bridge", "redis_cost", "idle"),
     *("recovery", "memory", "fleet", "saturation", "fairness"),
-    *("broken_slots", "emulator", "watching", "demo"),
+    *("broken_slots", "emulator", "watching", "demo", "tools"),
 )
 """Modules of this package with a function ``measure``, in the order of the table."""
 

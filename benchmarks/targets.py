@@ -71,6 +71,9 @@ TARGETS = (
     Target(name="facts kept, .*", least=98),
     Target(name="reuses across visibility", most=0),
     Target(name="demo, second time, to the result", most=20),
+    Target(name="help of .*", most=0.25),
+    Target(name="Tab for .*", most=0.15),
+    Target(name="(status|top, first screen), many records", most=0.5),
 )
 
 

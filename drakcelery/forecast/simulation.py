@@ -14,10 +14,10 @@ import statistics
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from drakcelery.forecast.learning import Learned, drawn_from, stage_durations
-from drakcelery.forecast.simulated_slots import SimulatedSlots
+from drakcelery.forecast.simulated_slots import SimulatedSlots, choices_of, places_of
 from drakcelery.model.analysis import Place, State, Value
 from drakcelery.model.news import WatchPlan
 
@@ -163,16 +163,15 @@ class _Play:
 
     def __post_init__(self) -> None:
         situation = self.situation
-        self._choices: dict[Place, list[int]] = defaultdict(list)
-        for number, slot in enumerate(situation.slots):
-            for place in (slot.place, Place(profile=slot.place.profile)):
-                self._choices[place].append(number)
+        self._places = places_of(slot.place for slot in situation.slots)
+        self._choices = choices_of(self._places)
         self._held = {slot.uid: number for number, slot in enumerate(situation.slots) if slot.uid}
         kinds = {_kind(one.profile, one.watch) for one in situation.at_work} | {
             _kind(one.place.profile, one.watch) for one in situation.waiting
         }
         self._durations = {kind: drawn_from(situation.learned, *kind) for kind in sorted(kinds)}
-        placed = [one for one in situation.waiting if one.place in self._choices]
+        known = {place: place for place in self._choices}
+        placed = [replace(one, place=known[one.place]) for one in situation.waiting if one.place in known]
         self._waiting = sorted(
             (one for one in placed if not one.not_before), key=lambda one: one.uid not in self._held
         )
@@ -190,7 +189,7 @@ class _Play:
             kind: self.chance.choices(known := lists[self._round % len(lists)], k=len(known))
             for kind, lists in self._durations.items()
         }
-        slots = SimulatedSlots([slot.place for slot in self.situation.slots], self._choices)
+        slots = SimulatedSlots(self._places, self._choices)
         self._begun: list[float] = []
         self._over: dict[str, float] = {}
         self._turns: dict[str, float] = {}

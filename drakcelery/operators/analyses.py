@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from drakcelery.errors import DrakceleryError, StackError
 from drakcelery.karton.destination import destination
@@ -15,7 +16,9 @@ from drakcelery.model.names import SHORTEST_PREFIX
 from drakcelery.model.records import Record
 from drakcelery.operators import finding
 from drakcelery.settings import Settings
-from drakcelery.storage import Storage
+
+if TYPE_CHECKING:
+    from drakcelery.storage import Storage  # which `status` does not need
 
 POLL_SECONDS = 0.25
 RECENT = 20
