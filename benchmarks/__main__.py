@@ -20,7 +20,7 @@ from benchmarks.measuring import Result
 
 NAMES = (
     *("log_split", "report", "diff", "second_look", "dumps", "collect_memory", "upload"),
-    *("turnaround", "utilisation", "toolchain", "toolchain_slots", "bridge", "redis_cost", "idle"),
+    *("turnaround", "utilisation", "toolchain", "toolchain_slots", "bridge", "stages", "redis_cost", "idle"),
     *("recovery", "memory", "fleet", "saturation", "fairness"),
     *("broken_slots", "emulator", "watching", "demo", "tools"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -109,16 +110,18 @@ class Bench:
                 self.ledger.cancel(record, reason="the test is over", crashed=None)
 
 
-@pytest.fixture
-def bench(services: Services, redis_client: redis.Redis, tmp_path: Path) -> Iterator[Bench]:
-    """A host whose engine plays a log of one line and one dump."""
-    record_run(tmp_path / "run")
+@contextlib.contextmanager
+def bench_in(directory: Path, services: Services, client: redis.Redis) -> Iterator[Bench]:
+    """A host in *directory* whose engine plays a log of one line and one dump."""
+    record_run(directory / "run")
     bucket = "bench"
     settings = Settings(
         redis=services.redis,
         s3=services.s3,
-        drakcelery=DrakcelerySection(host=HOST, state_dir=tmp_path / "state", engine="replay", bucket=bucket),
-        replay=ReplaySection(run_dir=tmp_path / "run"),
+        drakcelery=DrakcelerySection(
+            host=HOST, state_dir=directory / "state", engine="replay", bucket=bucket
+        ),
+        replay=ReplaySection(run_dir=directory / "run"),
     )
     slots = SlotTable(settings.drakcelery.state_dir, quarantine_after=3)
     slots.define({SLOT: "win10"})
@@ -128,7 +131,7 @@ def bench(services: Services, redis_client: redis.Redis, tmp_path: Path) -> Iter
     ours = Bench(
         context=HostContext(
             settings=settings,
-            ledger=Ledger(redis_client, identity="karton.test-bench", record_ttl=600),
+            ledger=Ledger(client, identity="karton.test-bench", record_ttl=600),
             slots=slots,
             storage=storage,
             engine=create("replay", settings),
@@ -140,3 +143,10 @@ def bench(services: Services, redis_client: redis.Redis, tmp_path: Path) -> Iter
     # The bucket stays: for the first object in a new one the server takes 0.2 s
     left = [DeleteObject(key) for key in storage.list(bucket, "")]
     assert not list(storage._server.client.remove_objects(bucket, left))  # one request, not one an object
+
+
+@pytest.fixture
+def bench(services: Services, redis_client: redis.Redis, tmp_path: Path) -> Iterator[Bench]:
+    """As :func:`bench_in`."""
+    with bench_in(tmp_path, services, redis_client) as ours:
+        yield ours
