@@ -16,7 +16,7 @@ from benchmarks.targets import Target, target_of
 
 OURS, PEER, LIMIT, MISSED = "#2b6cb0", "#a0aec0", "#e2e8f0", "#c53030"
 COLUMNS = 3
-TITLE = 45
+TITLE = 34
 """Characters that fit above a panel."""
 SAME = "with "
 """How a peer is called that is the same with fewer hosts, or fewer samples."""
