@@ -1,4 +1,7 @@
-"""The log split, against that of DRAKVUF Sandbox itself, and against a parser for each line."""
+"""The log split, against that of DRAKVUF Sandbox itself, and against a parser for each line.
+
+And of lines that no plugin wrote: as many as one log may have.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import json
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +19,7 @@ import orjson
 from benchmarks import sandbox_postprocess
 from benchmarks.measuring import MB, Result, in_turn, medians, seconds
 from drakcelery.artifacts import LOGGED_PLUGINS
-from drakcelery.artifacts.log import split_log
+from drakcelery.artifacts.log import BROKEN_LIMIT, split_log
 
 SIZE = 400 * MB
 QUICK_SIZE = 100 * MB
@@ -34,6 +37,24 @@ def write_log(path: Path, size: int) -> None:
     with path.open("wb") as file:
         while (left := size - file.tell()) > 0:
             file.write(block if left >= len(block) else block[: block.index(b"\n", left - 1) + 1])
+
+
+def write_broken_logs(directory: Path, size: int) -> Mapping[str, Path]:
+    """Logs of broken lines, by what they are; of at most so many bytes."""
+    chance = random.Random(1)  # noqa: S311 # no secret
+    lines = [json.dumps(_entry(number, chance)).encode() for number in range(1000)]
+    halves = [line[: len(line) // 2] for line in lines]
+    kinds = {
+        "empty lines": [b""],
+        "broken lines": halves,
+        "lines glued to half a line": [half + line for half, line in zip(halves, lines, strict=True)],
+    }
+    logs = {}
+    for name, broken in kinds.items():
+        block = b"".join(line + b"\n" for line in broken)
+        logs[name] = directory / name
+        logs[name].write_bytes(block * min(BROKEN_LIMIT // len(broken), size // len(block)))
+    return logs
 
 
 def _entry(number: int, chance: random.Random) -> dict[str, Any]:
@@ -88,32 +109,36 @@ def copied(log: Path, out: Path) -> None:
             target.write(block)
 
 
+def _speed(work: Callable[[Path, Path], object], log: Path, out: Path) -> Callable[[], float]:
+    """Measures how many MB of *log* a second *work* splits into the directory *out*."""
+
+    def run() -> float:
+        out.mkdir()
+        rate = log.stat().st_size / MB / seconds(lambda: work(log, out))
+        shutil.rmtree(out)
+        return rate
+
+    return run
+
+
+def _ours(log: Path, out: Path) -> object:
+    return split_log(log, out, LOGGED_PLUGINS)
+
+
 def measure(*, quick: bool) -> list[Result]:
     """MB of log a second, its files hashed on the way, which the peers do not."""
     size, runs = (QUICK_SIZE, QUICK_RUNS) if quick else (SIZE, RUNS)
     with tempfile.TemporaryDirectory() as directory:
-        log = Path(directory, "drakmon.log")
+        log, out = Path(directory, "drakmon.log"), Path(directory, "out")
         write_log(log, size)
-
-        def speed(work: Callable[[Path, Path], object]) -> Callable[[], float]:
-            def run() -> float:
-                out = Path(directory, "out")
-                out.mkdir()
-                rate = size / MB / seconds(lambda: work(log, out))
-                shutil.rmtree(out)
-                return rate
-
-            return run
-
+        works = {"ours": _ours, "orjson": by_orjson, "copy": copied}
         found = in_turn(
-            {
-                "ours": speed(lambda log, out: split_log(log, out, LOGGED_PLUGINS)),
-                "orjson": speed(by_orjson),
-                "copy": speed(copied),
-                **sandbox_postprocess.speed(log, sandbox_postprocess.SPLIT),
-            },
+            {name: _speed(work, log, out) for name, work in works.items()}
+            | sandbox_postprocess.speed(log, sandbox_postprocess.SPLIT),
             runs=runs,
         )
+        logs = write_broken_logs(Path(directory), QUICK_SIZE)
+        broken = medians(in_turn({name: _speed(_ours, log, out) for name, log in logs.items()}, runs=RUNS))
     rate = medians(found)
     return [
         Result(
@@ -129,4 +154,7 @@ def measure(*, quick: bool) -> list[Result]:
             (sandbox_postprocess.NAME, sandbox_postprocess.NAME),
             ("orjson", "orjson for each line"),
         )
+    ] + [
+        Result(name=f"log split, {name}", unit="MB/s", ours=value, runs=RUNS)
+        for name, value in broken.items()
     ]
