@@ -229,7 +229,7 @@ class Worker:
         self._perform(context, TASKS[letter.name], job.message)
         job.is_done = True
         child.on_death = None
-        child.alive = False
+        self.world.theatre.kill(child)  # with its other threads, of which nobody is to be asked any more
         self.ended.append(job)
 
     def _perform(self, context: HostContext, stage: Stage, message: Message) -> None:
