@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from minio.commonconfig import CopySource
 from minio.error import S3Error
@@ -60,7 +61,8 @@ class Copies:
             StorageError: S3 failed or refused, or the copy has another size.
         """
         size = source.size or self._size(source.bucket, source.key)
-        self.copy_unchecked(source, bucket, key)
+        with self._copying(source, bucket, key):
+            self._server.client.copy(bucket, key, CopySource(source.bucket, source.key), size=size or 0)
         if (copied := self._size(bucket, key)) != size:
             raise StorageError(f"the copy {bucket}/{key} has {copied} bytes instead of {size}")
 
@@ -70,11 +72,17 @@ class Copies:
 
     def copy_unchecked(self, source: ObjectRef, bucket: str, key: str) -> None:
         """As :meth:`copy`, by who looks at the copies' sizes himself."""
+        with self._copying(source, bucket, key):
+            # It asks for the source's size first, to copy in parts what is over 5 GiB
+            self._server.client.copy_object(bucket, key, CopySource(source.bucket, source.key))
+
+    @contextlib.contextmanager
+    def _copying(self, source: ObjectRef, bucket: str, key: str) -> Iterator[None]:
+        """Turn failures to copy into sentences."""
         right = f"s3:PutObject, and s3:GetObject on {source.bucket!r}"
         with self._server.errors(f"copy {source.bucket}/{source.key} to {bucket}/{key}", right, bucket):
             try:
-                # It asks for the source's size first, to copy in parts what is over 5 GiB
-                self._server.client.copy_object(bucket, key, CopySource(source.bucket, source.key))
+                yield
             except S3Error as error:
                 if error.code in MISSING:
                     raise gone(source.bucket, source.key) from None

@@ -472,3 +472,11 @@ def test_an_iam_role_needs_no_key() -> None:
 def test_parts_are_larger_than_s3s_least() -> None:
     """S3 refuses parts below 5 MiB."""
     assert PART_SIZE >= 5 * MIB
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_a_copy_of_what_is_gone(storage: Storage, bucket: str, size: int | None) -> None:
+    """It is the task's fault, whether or not its task says how large it was."""
+    source = ObjectRef(bucket=bucket, key="gone", name="x", size=size)
+    with pytest.raises(BadTask, match="'gone' is not in bucket"):
+        storage.copies.copy(source, bucket, "copied")

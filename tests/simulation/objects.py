@@ -159,6 +159,10 @@ class ObjectClient:
 
     # As drakcelery.storage.client.Client has them
 
+    def copy(self, bucket: str, key: str, source: CopySource, *, size: int) -> None:  # noqa: ARG002 as the original
+        """In one request."""
+        self.copy_object(bucket, key, source)
+
     def put(self, bucket: str, key: str, data: bytes, headers: Mapping[str, str]) -> str:
         """In one request."""
         self._ask("S3.PUT")
