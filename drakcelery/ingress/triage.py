@@ -176,7 +176,7 @@ class Triage:
         if capacity.free(place):
             self._spare_finished(task, analysis)
             # A copy, since the task's age still counts if others have filled the place
-            started = contract.started(copy.copy(task), now=self.ledger.now())
+            started = contract.started(copy.copy(task), now=self.ledger.about_now())
             waits, limit = self._reusing.may_wait(analysis), capacity.limit(place)
             record = self.inbox.open(analysis, started, limit=limit, read=text, waits=waits)
             if record is None:

@@ -20,6 +20,8 @@ CONNECT_SECONDS = 5
 """Seconds to connect at most, so that a host that was cut off soon finds its way back."""
 HURRIED_SECONDS = 0.5
 """Seconds that somebody waits who has pressed Tab."""
+CLOCK_SECONDS = 5.0
+"""After so long Redis' clock is read again: another server's may be another."""
 SCRIPTS = (
     *("begin", "sent", "due", "advance", "renew", "complete", "alike", "abandon", "postpone", "resend"),
     *("defer", "cancel", "fail", "publish", "publish_look", "linger", "watch", "recount", "ask_again"),
@@ -81,7 +83,12 @@ class Connected:
         self.quarantine = Quarantine(client)
         self._ttl = record_ttl
         self._scripts = Scripts(client, *SCRIPTS)
+        self._clock = clock.Clock(good_for=CLOCK_SECONDS)
 
     def now(self) -> float:
         """UNIX time by Redis' clock."""
         return clock.now(self._redis)
+
+    def about_now(self) -> float:
+        """As :meth:`now`, for what need not be exact: Redis is asked every few seconds only."""
+        return self._clock.now(self._redis)
