@@ -34,19 +34,21 @@ class _Kept:
         if self._connection is None or file is None or file != self._file:
             self.close()
             place = f"{path.absolute().as_uri()}?mode=rw"
+            self._file = file
             self._connection = sqlite3.connect(
                 place, uri=True, timeout=30, isolation_level=None, check_same_thread=False
             )
             # Each transaction's journal stays, and is emptied: to make and remove a file takes longer
             self._connection.execute("pragma journal_mode=truncate")
-            self._file = file
         return self._connection
 
     def close(self) -> None:
-        """Look anew at the file next time."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+        """Look anew at the file next time. A transaction that is not over is undone."""
+        kept, self._connection = self._connection, None
+        if kept is not None:
+            with contextlib.suppress(sqlite3.Error), contextlib.closing(kept):
+                # Whoever still has a statement keeps a closed connection open, and with it what it locked
+                kept.rollback()
 
     def before_fork(self) -> None:
         """Let no process inherit what is in the file."""
@@ -73,16 +75,12 @@ def _file(path: Path) -> tuple[Path, int, int] | None:
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """A transaction in the file, which must exist: SQLite would make one with any mode, and no table."""
     with _KEPT.lock:
-        database = _KEPT.connection(path)
         try:
+            database = _KEPT.connection(path)
             database.execute("begin immediate")
-            try:
-                yield database
-            except BaseException:
-                database.execute("rollback")
-                raise
+            yield database
             database.execute("commit")
-        except sqlite3.DatabaseError:
+        except BaseException:  # wherever a signal's handler raises it: this process must not keep the lock
             _KEPT.close()
             raise
 

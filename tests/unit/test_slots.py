@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from drakcelery.errors import SettingsError, SlotsLost
+from drakcelery.errors import SettingsError, SlotsDamaged, SlotsLost
+from drakcelery.host import tables
 from drakcelery.host.lock import sole_worker
 from drakcelery.host.slot import SlotState
 from drakcelery.host.slots import SlotTable
@@ -269,6 +272,42 @@ def test_a_file_that_is_replaced(tmp_path: Path) -> None:
     assert states(table) == {"vm-1": "dirty"}
     (tmp_path / "b" / "slots.sqlite").replace(tmp_path / "a" / "slots.sqlite")
     assert states(table) == {"vm-2": "dirty"}
+
+
+def test_a_file_that_is_put_back(tmp_path: Path) -> None:
+    """A damaged file in its place meanwhile leaves nothing behind: the next call is about the right one."""
+    table = SlotTable(tmp_path, quarantine_after=3)
+    table.define({"vm-1": "win10"})
+    path, aside = tmp_path / "slots.sqlite", tmp_path / "aside"
+    path.replace(aside)
+    path.write_bytes(b"x" * 5000)
+    with pytest.raises(SlotsDamaged):
+        table.all()
+    aside.replace(path)
+    assert table.cleaned("vm-1")
+    assert states(table) == {"vm-1": "free"}
+
+
+class Stopped(sqlite3.Connection):
+    """One in whose process a signal's handler raises an error as a transaction has begun."""
+
+    def execute(self, sql: str, *more: Any) -> sqlite3.Cursor:
+        answer = super().execute(sql, *more)
+        if sql == "begin immediate":
+            raise KeyboardInterrupt
+        return answer
+
+
+def test_a_process_that_is_stopped_as_it_begins(table: SlotTable, tmp_path: Path) -> None:
+    """It keeps no lock, for which the others would wait as long as it lives."""
+    tables.forget()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Stopped))
+        with pytest.raises(KeyboardInterrupt):
+            table.claim("win10", "a", 1)
+    with contextlib.closing(sqlite3.connect(tmp_path / "slots.sqlite", timeout=0)) as other:
+        other.execute("begin immediate")
+    assert table.claim("win10", "a", 1) == "vm-1"
 
 
 def test_a_file_that_a_newer_version_has_written(tmp_path: Path) -> None:
