@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
+from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
 
 from drakcelery.ledger import clock
@@ -38,6 +40,22 @@ class Patience(enum.IntEnum):
     """With pauses of ten seconds at most, by default: some five hours."""
 
 
+UNCHANGED = "surrogateescape"
+"""What others put into Redis need not be UTF-8, and is sent back as it came."""
+
+
+class _Packer(HiredisRespSerializer):
+    """Writes commands; hiredis by itself refuses text that was not UTF-8 when it was read."""
+
+    def pack(self, *args: Any) -> Any:
+        """A command as Redis reads it."""
+        return super().pack(*map(_sent, args))
+
+
+def _sent(argument: Any) -> Any:
+    return argument.encode("utf-8", UNCHANGED) if isinstance(argument, str) else argument
+
+
 def connect(
     section: RedisSection,
     *,
@@ -59,7 +77,8 @@ def connect(
     return redis.Redis.from_url(
         section.address(),
         decode_responses=True,
-        encoding_errors="surrogateescape",  # what others put there need not be UTF-8, and must not be changed
+        encoding_errors=UNCHANGED,
+        command_packer=_Packer(),
         socket_timeout=HURRIED_SECONDS if hurried else section.socket_timeout or None,
         socket_connect_timeout=HURRIED_SECONDS if hurried else CONNECT_SECONDS,
         health_check_interval=30,

@@ -10,9 +10,10 @@ from karton.core import Task
 from karton.core.backend import KARTON_TASKS_QUEUE, KartonBackendBase, KartonMetrics
 from karton.core.task import TaskPriority, TaskState
 
+from drakcelery.embedded.services import Services
 from drakcelery.errors import BadTask, Superseded, UnderWay
 from drakcelery.karton import contract
-from drakcelery.ledger import Ledger
+from drakcelery.ledger import Ledger, connect
 from drakcelery.ledger.keys import DONE, DUE, INBOX, LIVE, record_key
 from drakcelery.model.analysis import Failure, Fault, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
@@ -394,6 +395,17 @@ def test_a_uid_may_live_again(ledger: Ledger) -> None:
     assert ledger._redis.ttl(record_key("a-1")) == -1
     with pytest.raises(Superseded):
         walk(ledger, 1, Stage.PREPARE)
+
+
+def test_what_is_no_text_goes_back_as_it_came(redis_client: redis.Redis, services: Services) -> None:
+    """Others' keys and values need not be UTF-8: they are found, changed and removed all the same."""
+    redis_client.rpush("bytes", b"\xff\xfe", "text")
+    with connect(services.redis) as client, client.pipeline() as several:
+        odd, _ = client.lrange("bytes", 0, -1)
+        client.set(odd, odd, ex=60)
+        assert several.get(odd).delete(odd).lrem("bytes", 1, odd).execute() == [odd, 1, 1]
+    assert redis_client.lpop("bytes") == "text"
+    assert not redis_client.exists("bytes")
 
 
 def test_refusing(ledger: Ledger) -> None:
