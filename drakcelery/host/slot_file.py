@@ -78,13 +78,13 @@ class SlotFile:
         """
         directories.own(self._state_dir)
         try:
-            # SQLite follows links, and the umask decides the mode of the files that it makes
-            descriptor = safe_files.open_regular(self._path, os.O_RDWR | os.O_CREAT)
-            try:
-                os.fchmod(descriptor, 0o600)
-            finally:
-                os.close(descriptor)
-            tables.forget()
+            with tables.left():
+                # SQLite follows links, and the umask decides the mode of the files that it makes
+                descriptor = safe_files.open_regular(self._path, os.O_RDWR | os.O_CREAT)
+                try:
+                    os.fchmod(descriptor, 0o600)
+                finally:
+                    os.close(descriptor)
             with tables.opened(self._path) as database:
                 tables.ensure(database, "closures", drains.SCHEMA, keep=True)
                 tables.ensure(database, "slots", _SCHEMA)

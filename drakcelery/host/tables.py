@@ -85,10 +85,16 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             raise
 
 
-def forget() -> None:
-    """Read all of the file anew next time: what is known of it may hide that it was damaged since."""
+@contextlib.contextmanager
+def left() -> Iterator[None]:
+    """Nobody in this process is in the file, which may be opened without SQLite; it is read anew afterwards.
+
+    Whoever closes a file gives up all that its process has locked in it (POSIX), and what is known of the
+    file may hide that it was damaged since.
+    """
     with _KEPT.lock:
         _KEPT.close()
+        yield
 
 
 def is_lost(path: Path) -> bool:

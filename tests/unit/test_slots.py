@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -193,6 +194,26 @@ def test_fork_during_a_transaction(table: SlotTable, tmp_path: Path) -> None:
     subprocess.run(command, check=True, timeout=60)
 
 
+TRY = """
+import sqlite3, sys
+sqlite3.connect(sys.argv[1], timeout=0).execute("begin immediate")
+"""
+
+
+def test_making_the_file_during_a_transaction(table: SlotTable, tmp_path: Path) -> None:
+    """Another thread that makes sure of the file gives up no lock: there would be two who write."""
+    path = tmp_path / "slots.sqlite"
+    other = Thread(target=SlotTable(tmp_path, quarantine_after=2).make)
+    with tables.opened(path) as database:
+        database.execute("update slots set failures = 1")
+        other.start()
+        other.join(0.5)
+        tried = subprocess.run([sys.executable, "-c", TRY, path], capture_output=True, text=True, check=False)
+    other.join()
+    assert "database is locked" in tried.stderr
+    assert {slot.failures for slot in table.all()} == {1}
+
+
 HOLD = """
 import pathlib, sys
 from drakcelery.host.lock import sole_worker
@@ -300,7 +321,8 @@ class Stopped(sqlite3.Connection):
 
 def test_a_process_that_is_stopped_as_it_begins(table: SlotTable, tmp_path: Path) -> None:
     """It keeps no lock, for which the others would wait as long as it lives."""
-    tables.forget()
+    with tables.left():
+        pass
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Stopped))
         with pytest.raises(KeyboardInterrupt):
