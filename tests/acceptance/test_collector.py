@@ -99,7 +99,7 @@ def test_sample_outlives_collection_while_it_runs(
     deployment: Deployment, receiver: Receiver, collector: Collector
 ) -> None:
     """While a sample runs, its task stays STARTED and its object stays in Karton's bucket."""
-    task = deployment.send(ENDLESS, payload={"timeout": 3})
+    task = deployment.send(ENDLESS, payload={"timeout": 10})
     deployment.wait_state(task, State.RUNNING)
     collector.more()
     record = deployment.record(task)

@@ -109,7 +109,7 @@ def test_slots(deployment: Deployment) -> None:
 
 def test_slots_show_what_runs(deployment: Deployment) -> None:
     """While a sample runs, its slot says so."""
-    task = deployment.send(Path("samples/endless.exe"), payload={"timeout": 4})
+    task = deployment.send(Path("samples/endless.exe"), payload={"timeout": 600})
     uid = task.payload["override_uid"]
     deployment.wait_state(task, State.RUNNING)
     wait_until(
@@ -122,7 +122,8 @@ def test_slots_show_what_runs(deployment: Deployment) -> None:
     )
     lines = deployment.typed("slots").splitlines()
     assert [("running" in line) for line in lines if uid in line] == [True]
-    assert deployment.wait_over(task).state is State.PUBLISHED
+    assert deployment.drakcelery("cancel", uid).returncode == 0
+    assert deployment.wait_over(task).state is State.CANCELLED
 
 
 def test_celery_status(deployment: Deployment) -> None:

@@ -157,10 +157,10 @@ def test_ask_again(deployment: Deployment, receiver: Receiver, shared_with_nobod
 
 def test_ask_again_in_vain(deployment: Deployment, shared_with_nobody: Record, tmp_path: Path) -> None:
     """What is not over, not known or not kept is refused with the reason, and nothing on standard output."""
-    task = deployment.send(Path("samples/behaviour.exe"), payload={"timeout": 30}, priority=TaskPriority.LOW)
-    deployment.wait_state(task, State.RUNNING)
-    live = deployment.record(task)
-    assert live is not None
+    endless = deployment.send(
+        Path("samples/endless.exe"), payload={"timeout": 600}, priority=TaskPriority.LOW
+    )
+    live = deployment.wait_state(endless, State.RUNNING)
     for uid, why in (
         (live.uid, "it can be asked for again when it is over"),
         ("no-such-uid", "no analysis no-such-uid in the ledger"),
@@ -168,7 +168,7 @@ def test_ask_again_in_vain(deployment: Deployment, shared_with_nobody: Record, t
         done = deployment.drakcelery("retry", uid)
         assert (done.returncode, done.stdout) == (1, "")
         assert why in done.stderr
-    deployment.wait_over(task)
+    assert deployment.drakcelery("cancel", live.uid).returncode == 0
     done = deployment.drakcelery("fetch", shared_with_nobody.uid, "--to", tmp_path / "to")
     assert done.returncode == 0, done.stderr
     assert not {"sample", "sample_task.json"} & {path.name for path in (tmp_path / "to").iterdir()}
