@@ -9,7 +9,6 @@ row that put a slot aside.
 from __future__ import annotations
 
 import enum
-import functools
 import sqlite3
 import stat
 import time
@@ -24,8 +23,6 @@ from drakcelery.model.analysis import Execution, Outcome
 
 KEPT = 50
 """Runs of each slot."""
-MOST_KNOWN = 10_000
-"""Runs that a process keeps in memory as it has read them: all of them, unless there are very many slots."""
 SCHEMA = """
 create table if not exists runs (
     id integer primary key,
@@ -172,7 +169,7 @@ def read(database: sqlite3.Connection, *, only_open: bool = False) -> list[Run]:
     known = f"kind in ({_words(Kind)}) and (blame is null or blame in ({_words(Blame)}))"
     condition = f"where {known}{' and open' if only_open else ''}"
     rows = database.execute(f"select {_COLUMNS} from runs {condition} order by id")  # noqa: S608 fixed words
-    return [_run(row) for row in rows]
+    return [_KNOWN.run(row) for row in rows] if only_open else _KNOWN.all(rows)
 
 
 def _words(kinds: Iterable[enum.StrEnum]) -> str:
@@ -213,7 +210,6 @@ def begin(database: sqlite3.Connection, slots: Iterable[str]) -> None:
     )
 
 
-@functools.lru_cache(MOST_KNOWN)
 def _run(row: tuple[Any, ...]) -> Run:
     number, slot, uid, attempt, at, kind, seconds, restore_seconds, blame, charged, is_open, *files, error = (
         row
@@ -239,3 +235,22 @@ def _run(row: tuple[Any, ...]) -> Run:
         ),
         error=error,
     )
+
+
+class _Known:
+    """The runs that this process read last, by their rows: a row says all there is of a run."""
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[Any, ...], Run] = {}
+
+    def run(self, row: tuple[Any, ...]) -> Run:
+        """That of a row."""
+        return self._runs.get(row) or _run(row)
+
+    def all(self, rows: Iterable[tuple[Any, ...]]) -> list[Run]:
+        """Those of all *rows* there are; what is known of others is forgotten."""
+        self._runs = {row: self.run(row) for row in rows}
+        return [*self._runs.values()]
+
+
+_KNOWN = _Known()

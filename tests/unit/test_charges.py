@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import weakref
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,17 @@ def test_the_history_of_a_slot(table: SlotTable, tmp_path: Path) -> None:
     assert len(table.history()) == history.KEPT
     table.define({"vm-2": "win10"})
     assert table.history() == []
+
+
+def test_a_process_keeps_what_the_table_has(table: SlotTable) -> None:
+    """A run that was read before is not read again; one that the table has forgotten takes no memory."""
+    run(table, "a", fails=True)
+    known = weakref.ref(table.history()[0])
+    assert table.history()[0] is known()
+    for number in range(history.KEPT):
+        run(table, str(number), fails=False)
+    assert len(table.history()) == history.KEPT
+    assert known() is None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ PLACES = {
     "engines.emulator": {"_digest": "of the package's files, which are there for as long as the process"},
     "engines.speakeasy_guest.apis.guids": {"_random": "one guest to a process; the same on each run"},
     "failpoints": {"_PROCESS": "which faults tests plan: forked processes take it over, nobody hands it on"},
-    "host.history": {"_run": "runs as they were read from the file's rows, which say all there is of them"},
+    "host.history": {"_KNOWN": "runs as they were read from the file's rows, which say all there is of them"},
     "host.tables": {"_KEPT": "the connection of this process, and who of it is in the file, or forks"},
     "karton.filetype": {"_looker": "the process that libmagic runs in; one serves all"},
     "behaviour.methods": {"_wanted": "what is looked for of some methods, which are the same in each report"},
