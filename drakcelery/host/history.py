@@ -20,6 +20,7 @@ from typing import Any
 from drakcelery.engines import Detonation
 from drakcelery.errors import Blame
 from drakcelery.model.analysis import Execution, Outcome
+from drakcelery.model.text import storable
 
 KEPT = 50
 """Runs of each slot."""
@@ -152,7 +153,7 @@ def add(
 ) -> None:
     """Note a run of *holder*: slot, uid and attempt. The oldest runs are forgotten."""
     values = (kind.value, facts.seconds, facts.restore_seconds, blame and blame.value, charged, True, is_open)
-    files = (facts.snapshot, facts.log_size, facts.pcap_size, facts.traffic_due, error)
+    files = (facts.snapshot, facts.log_size, facts.pcap_size, facts.traffic_due, error and storable(error))
     database.execute(
         f"insert into runs ({_WRITTEN}) values ({', '.join('?' * (1 + _WRITTEN.count(',')))})",  # noqa: S608 fixed words
         (*holder, time.time(), *values, *files),

@@ -16,6 +16,7 @@ from drakcelery.host.slot import SlotState
 from drakcelery.host.slots import SlotTable
 from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.model.records import Record
+from drakcelery.model.text import REPLACEMENT
 from drakcelery.stages import guest
 from tests.builders import HERE, THERE, failure, record
 
@@ -162,6 +163,13 @@ def test_the_history_of_a_slot(table: SlotTable, tmp_path: Path) -> None:
     assert len(table.history()) == history.KEPT
     table.define({"vm-2": "win10"})
     assert table.history() == []
+
+
+def test_an_error_that_no_file_can_hold(table: SlotTable) -> None:
+    """The run is noted: a lone surrogate, from a file's name say, is replaced."""
+    table.claim("win10", "a", 1)
+    (noted,) = table.failed("vm-1", "a", 1, error="no such file: \udc83")
+    assert noted.error == f"no such file: {REPLACEMENT}"
 
 
 def test_a_process_keeps_what_the_table_has(table: SlotTable) -> None:
