@@ -22,7 +22,7 @@ NAMES = (
     *("log_split", "report", "diff", "second_look", "dumps", "collect_memory", "upload"),
     *("turnaround", "utilisation", "toolchain", "toolchain_slots", "bridge", "stages", "redis_cost", "idle"),
     *("recovery", "memory", "fleet", "saturation", "fairness"),
-    *("broken_slots", "emulator", "watching", "demo", "tools"),
+    *("broken_slots", "emulator", "watching", "demo", "tools", "web"),
 )
 """Modules of this package with a function ``measure``, in the order of the table."""
 

@@ -75,6 +75,7 @@ TARGETS = (
     Target(name="help of .*", most=0.25),
     Target(name="Tab for .*", most=0.15),
     Target(name="(status|top, first screen), many records", most=0.5),
+    Target(name=".*, page usable", most=1),
 )
 
 
