@@ -358,6 +358,17 @@ def test_navigation_has_one_entry_more() -> None:
     assert {"base.html", "workers.html", "fleet.html", "analysis.html"} <= set(found.dict)
 
 
+def test_our_pages_load_little() -> None:
+    """What only Flower's lists need is not on our pages, and stays on Flower's."""
+    found = templates().dict
+    assert 'extends "lean.html"' in found["fleet.html"]
+    assert 'extends "base.html"' in found["tasks.html"]
+    unused = ("moment", "datatables")
+    assert not [name for name in unused if name in found["lean.html"]]
+    assert [name for name in unused if name in found["base.html"]] == list(unused)
+    assert all(name in found["lean.html"] for name in ("bootstrap", "jquery", "flower.js", "theme.js"))
+
+
 # Reading
 
 
