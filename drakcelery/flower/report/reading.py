@@ -78,6 +78,6 @@ def read(settings: Settings, record: Record, storage: Storage) -> Told:
     size = analysis.artifacts.get(NAME, 0)
     if size > MOST_BYTES:
         raise ArtifactUnreadable(f"{NAME} has {size} bytes, and this page reads {MOST_BYTES} at most")
-    with garbage.none():
+    with garbage.kept():
         report = read_report(analysis)
     return Told(report=report, cast=Cast(report))
