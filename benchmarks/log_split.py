@@ -21,8 +21,8 @@ from benchmarks.measuring import MB, Result, in_turn, medians, seconds
 from drakcelery.artifacts import LOGGED_PLUGINS
 from drakcelery.artifacts.log import BROKEN_LIMIT, split_log
 
-SIZE = 400 * MB
-QUICK_SIZE = 100 * MB
+SIZE = 100 * MB
+QUICK_SIZE = 40 * MB
 RUNS, QUICK_RUNS = 5, 1
 _LINES = 50_000
 _PLUGINS = ("apimon", "apimon", "procmon", "filetracer", "regmon", "syscall", "sysret", "exmon", "filedelete")
