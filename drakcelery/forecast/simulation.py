@@ -14,10 +14,10 @@ import statistics
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from drakcelery.forecast.learning import Learned, drawn_from, stage_durations
-from drakcelery.forecast.simulated_slots import SimulatedSlots, choices_of, places_of
+from drakcelery.forecast.simulated_slots import Layout, SimulatedSlots
 from drakcelery.model.analysis import Place, State, Value
 from drakcelery.model.news import WatchPlan
 
@@ -163,19 +163,18 @@ class _Play:
 
     def __post_init__(self) -> None:
         situation = self.situation
-        self._places = places_of(slot.place for slot in situation.slots)
-        self._choices = choices_of(self._places)
+        self._layout = Layout.of(slot.place for slot in situation.slots)
         self._held = {slot.uid: number for number, slot in enumerate(situation.slots) if slot.uid}
         kinds = {_kind(one.profile, one.watch) for one in situation.at_work} | {
             _kind(one.place.profile, one.watch) for one in situation.waiting
         }
         self._durations = {kind: drawn_from(situation.learned, *kind) for kind in sorted(kinds)}
-        known = {place: place for place in self._choices}
-        placed = [replace(one, place=known[one.place]) for one in situation.waiting if one.place in known]
+        known = self._layout.numbers
+        placed = [(one, known[one.place]) for one in situation.waiting if one.place in known]
         self._waiting = sorted(
-            (one for one in placed if not one.not_before), key=lambda one: one.uid not in self._held
+            (one for one in placed if not one[0].not_before), key=lambda one: one[0].uid not in self._held
         )
-        self._late = sorted((one for one in placed if one.not_before), key=lambda one: -one.not_before)
+        self._late = sorted((one for one in placed if one[0].not_before), key=lambda one: -one[0].not_before)
         self._round = -1
         self._takes: dict[tuple[object, ...], list[float]] = {}
         self._left = [self._left_of(one) for one in situation.at_work]
@@ -189,7 +188,7 @@ class _Play:
             kind: self.chance.choices(known := lists[self._round % len(lists)], k=len(known))
             for kind, lists in self._durations.items()
         }
-        slots = SimulatedSlots(self._places, self._choices)
+        slots = SimulatedSlots(self._layout)
         self._begun: list[float] = []
         self._over: dict[str, float] = {}
         self._turns: dict[str, float] = {}
@@ -200,12 +199,12 @@ class _Play:
                 slots.occupy(self._held[work.uid], leaves)
             self._end(work.uid, ends)
         late = list(self._late)
-        for wait in self._waiting:
-            while late and late[-1].not_before <= slots.free[slots.first(wait.place)]:
-                self._assign(late.pop(), slots)
-            self._assign(wait, slots)
+        for wait, place in self._waiting:
+            while late and late[-1][0].not_before <= slots.free[slots.first(place)]:
+                self._assign(*late.pop(), slots)
+            self._assign(wait, place, slots)
         while late:
-            self._assign(late.pop(), slots)
+            self._assign(*late.pop(), slots)
         for wait in (*self.situation.twins, *self._followers):
             self._follow(wait)
 
@@ -246,18 +245,18 @@ class _Play:
             return first, first + following.rest
         return 0.0, first
 
-    def _assign(self, wait: Wait, slots: SimulatedSlots) -> None:
-        """Give *wait* the slot that is free first; it may have claimed one already."""
+    def _assign(self, wait: Wait, place: int, slots: SimulatedSlots) -> None:
+        """Give *wait* the slot of its *place* that is free first; it may have claimed one already."""
         pool = self._pools[_kind(wait.place.profile, wait.watch)]
         if wait.is_reuse:
-            self._reuse(wait, slots)
+            self._reuse(wait, place, slots)
             return
         if not wait.uid:
-            self._flood(wait, pool, slots)
+            self._flood(wait, place, pool, slots)
             return
         number = self._held.get(wait.uid, -1)
         if number < 0:
-            number = slots.first(wait.place)
+            number = slots.first(place)
         start = max(slots.free[number], wait.not_before)
         takes = self.chance.choice(pool)
         leaves = start + takes.prepare + takes.run_within(wait.timeout, wait.watch)
@@ -267,11 +266,11 @@ class _Play:
             self._begun.append(start)
             slots.occupy(number, leaves)
 
-    def _reuse(self, wait: Wait, slots: SimulatedSlots) -> None:
+    def _reuse(self, wait: Wait, place: int, slots: SimulatedSlots) -> None:
         """The turn of *wait* comes before it would have got a slot, and it needs none."""
         ahead = self.situation.look_ahead
         earliest = self._begun[-ahead] if 0 < ahead <= len(self._begun) else 0.0
-        latest = slots.free[slots.first(wait.place)]
+        latest = slots.free[slots.first(place)]
         turn = self.chance.uniform(min(earliest, latest), latest)
         if wait.twin is None:
             self._end(wait.uid, turn + self.chance.choice(MOMENTS))
@@ -279,13 +278,13 @@ class _Play:
             self._followers.append(wait)
             self._turns[wait.uid] = turn
 
-    def _flood(self, wait: Wait, pool: Sequence[Learned], slots: SimulatedSlots) -> None:
+    def _flood(self, wait: Wait, place: int, pool: Sequence[Learned], slots: SimulatedSlots) -> None:
         """Spread the work of many over the slots, always on those that are free first."""
         takes = [one.prepare + one.run_within(wait.timeout, wait.watch) for one in pool]
         mean, deviation = statistics.fmean(takes), statistics.pstdev(takes)
         work = max(0.0, self.chance.gauss(wait.count * mean, math.sqrt(wait.count) * deviation))
         free = slots.free
-        order = sorted(self._choices[wait.place], key=free.__getitem__)
+        order = sorted(self._layout.slots[place], key=free.__getitem__)
         level = used = 0.0
         for count, number in enumerate(order, 1):
             used += free[number]
