@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from drakcelery.cli.completion import uids
+from drakcelery.cli.lean import ledger_of
 from drakcelery.cli.options import json_option, read_settings, with_settings
 
 if TYPE_CHECKING:
@@ -31,10 +32,8 @@ def status(uid: str | None, as_json: bool, config: Path | None, data_dir: Path |
 
     Live analyses have a forecast of their start and end.
     """
-    from drakcelery.wiring import make_ledger
-
     ours = read_settings(config, data_dir)
-    ledger = make_ledger(ours)
+    ledger = ledger_of(ours)
     if uid:
         show_one(ours, ledger, uid, as_json=as_json)
     else:

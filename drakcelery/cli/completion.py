@@ -5,14 +5,12 @@ The ledger is imported only when it is needed: every command imports this module
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
+from drakcelery.cli import lean
 from drakcelery.cli.options import read_settings
 from drakcelery.errors import DrakceleryError
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST = 200
 """Finished analyses that are offered."""
-UNUSED = ("opentelemetry", "rich")
+UNUSED = (*lean.UNUSED, "rich")
 """What redis-py and structlog import if it is there: a quarter of the time of a completion, for nothing."""
 
 
@@ -126,20 +124,8 @@ def _watched(context: click.Context, part: int, incomplete: str) -> list[str]:
     return sorted({pair[part] for pair in pairs if pair[part].startswith(incomplete)})
 
 
-@contextlib.contextmanager
-def _without(*names: str) -> Iterator[None]:
-    """Let imports within the block find no module of these *names*, unless they are imported already."""
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None: the import fails, as documented
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-
-
 def _ledger(context: click.Context) -> Ledger | None:
-    with _without(*UNUSED):
+    with lean.without(*UNUSED):
         from redis.exceptions import RedisError
 
         from drakcelery.ledger import Patience

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drakcelery.cli.completion import hosts, slots, uids
+from drakcelery.cli.lean import ledger_of
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.model.text import clean
 
@@ -124,11 +125,10 @@ def release(**options: Any) -> None:
 @with_settings
 def top_command(once: bool, config: Path | None, data_dir: Path | None) -> None:
     """Watch the fleet: slots, queues, rates, recent ends. Press q to end."""
-    from drakcelery.operators import top, views
-    from drakcelery.wiring import make_ledger
+    ledger = ledger_of(read_settings(config, data_dir))
 
-    ours = read_settings(config, data_dir)
-    ledger = make_ledger(ours)
+    from drakcelery.operators import top, views
+
     watch = top.Watch(ledger, ledger.inbox())
     if once or not (sys.stdout.isatty() and sys.stdin.isatty()):
         top.show_once(watch, views.console())

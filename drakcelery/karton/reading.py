@@ -9,32 +9,22 @@ by :mod:`drakcelery.karton.contract`.
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
-import re
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from karton.core import Task
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery.errors import Unreadable
 from drakcelery.karton import contract
+from drakcelery.karton.json_record import fields_of, moment, reason_of
 from drakcelery.model.names import is_uid
 from drakcelery.model.text import clean, is_storable, storable
 
-DEEPEST = 200
-"""Levels of nested lists and objects. Karton's own writer gives up at some 450."""
-LATEST = 1e11
-"""The latest time that a task may name: in the 52nd century."""
-NO_OBJECT = "its record in Karton is no JSON object"
 UID_CHARACTERS = 512
 """The longest uid of a Karton task; two UUIDs take 75 characters."""
-_BRACKETS = ("[", "{")
-_BRACKET = re.compile(r"[\[{\]}]")
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"?', re.DOTALL)
 
 
 def read_task(text: str, uid: str) -> Task:
@@ -45,20 +35,20 @@ def read_task(text: str, uid: str) -> Task:
     Raises:
         Unreadable: Karton itself could not read or write such a task, or it claims to be another one.
     """
-    fields = _fields(text)
+    fields = fields_of(text)
     _check(fields, uid)
     try:
         task = Task.unserialize(text)
-        task.last_update = _time(fields.get("last_update"))
+        task.last_update = moment(fields.get("last_update"))
         task.serialize()  # a task that cannot be written could be neither started nor ended
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise Unreadable(f"its record in Karton is no task: {_reason(error)}") from None
+        raise Unreadable(f"its record in Karton is no task: {reason_of(error)}") from None
     return task
 
 
 def read_stored(text: str) -> Task:
     """A task that was stored elsewhere than in Karton; as :func:`read_task`, which explains it."""
-    uid = _fields(text).get("uid")
+    uid = fields_of(text).get("uid")
     return read_task(text, uid if isinstance(uid, str) else "")
 
 
@@ -80,13 +70,13 @@ def last_word(text: str | None, uid: str, reasons: Sequence[str], *, now: float)
 
 def refreshed(text: str, now: float) -> str:
     """The task *text* with another ``last_update``, all else in it as it was. Raises :class:`Unreadable`."""
-    return json.dumps({**_fields(text), "last_update": now}, sort_keys=True)
+    return json.dumps({**fields_of(text), "last_update": now}, sort_keys=True)
 
 
 def is_readable(text: str) -> bool:
     """Whether *text* is a JSON object at all, whatever its fields are."""
     try:
-        _fields(text)
+        fields_of(text)
     except Unreadable:
         return False
     return True
@@ -104,25 +94,6 @@ def root_of(uid: str) -> str:
     """The root's uid within that of a task, ``{root}:own``; of an older one its own."""
     root, closed, _ = uid.removeprefix("{").partition("}")
     return root if closed and uid.startswith("{") else uid
-
-
-def _fields(text: str) -> dict[str, Any]:
-    """The outermost object. Raises :class:`Unreadable`."""
-    if sum(map(text.count, _BRACKETS)) > DEEPEST and _depth(text) > DEEPEST:
-        raise Unreadable(f"its record in Karton is nested deeper than {DEEPEST} levels")
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"{NO_OBJECT}: {_reason(error)}") from None
-    if not isinstance(fields, dict):
-        raise Unreadable(f"{NO_OBJECT}, but {clean(text, 40)}")
-    return cast("dict[str, Any]", fields)
-
-
-def _depth(text: str) -> int:
-    """How deep brackets are nested at most; those within strings do not count."""
-    steps = (1 if bracket in _BRACKETS else -1 for bracket in _BRACKET.findall(_STRING.sub("", text)))
-    return max(itertools.accumulate(steps), default=0)
 
 
 def _check(fields: Mapping[str, Any], uid: str) -> None:
@@ -160,17 +131,10 @@ def _shown(value: object) -> str:
     return clean(json.dumps(value), 80)
 
 
-def _time(value: object) -> float:
-    """*value* as a UNIX time, or 0 if it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return 0.0
-    return float(value) if 0 < value < LATEST and math.isfinite(value) else 0.0
-
-
 def _salvaged(text: str, uid: str) -> Task:
     """A task that Karton can read, with the valid fields of *text*."""
     try:
-        fields = _fields(text)
+        fields = fields_of(text)
     except Unreadable:
         fields = {}
     root = fields.get("root_uid")
@@ -200,7 +164,3 @@ def _reads(fields: Mapping[str, Any], uid: str) -> bool:
     except Unreadable:
         return False
     return True
-
-
-def _reason(error: Exception) -> str:
-    return clean(f"{type(error).__name__}: {error}", 120)

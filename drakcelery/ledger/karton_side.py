@@ -35,6 +35,16 @@ class KartonSide(Connected):
         text = cast("str | None", self._redis.get(task_key(task_uid)))
         return None if text is None else reading.read_task(text, task_uid)
 
+    def karton_update(self, task_uid: str) -> float | None:
+        """When Karton last changed the task, as a UNIX time; None if it is not there, or does not say.
+
+        Raises :class:`~drakcelery.errors.Unreadable` for what is no JSON object.
+        """
+        from drakcelery.karton import json_record
+
+        text = cast("str | None", self._redis.get(task_key(task_uid)))
+        return None if text is None else json_record.last_update(text) or None
+
     def last_word(self, task_uid: str, reasons: Sequence[str]) -> str | None:
         """The Karton task as CRASHED with *reasons*, as JSON, whatever it was.
 

@@ -120,10 +120,9 @@ class Watch:
 def _since_when(ledger: Ledger, task_uid: str) -> float | None:
     """When Karton routed a task; None if it does not say so."""
     try:
-        task = ledger.karton_task(task_uid)
+        return ledger.karton_update(task_uid)
     except Unreadable:
         return None
-    return task.last_update if task else None
 
 
 def frame(snapshot: Snapshot, *, width: int, height: int | None) -> RenderableType:

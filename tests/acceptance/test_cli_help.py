@@ -8,9 +8,13 @@ import sys
 
 import click
 import pytest
+import redis
 from click.testing import CliRunner
+from karton.core import Task
 
 from drakcelery.cli import PLACES, SECTIONS, cli
+from drakcelery.embedded.services import Services
+from drakcelery.ledger.keys import queue_key, task_key
 
 HEAVY = {"celery", "redis", "karton", "minio", "boto3"}
 """What only a command that does something needs."""
@@ -57,6 +61,24 @@ def test_a_uid_or_a_host_needs_redis_alone(name: str) -> None:
     loaded = loaded_by([], {**completing, "COMP_CWORD": "2"})
     assert "redis" in loaded
     assert not {"celery", "karton", "minio", "boto3", "rich", "opentelemetry"} & loaded
+
+
+def test_status_and_top_need_little(services: Services, redis_client: redis.Redis) -> None:
+    """Neither imports Celery or MinIO's client, and ``top`` no Karton, though a sample waits on its queue.
+
+    ``status`` forecasts when that starts, for which Karton's own parser reads the task.
+    """
+    identity, task = "karton.drakrun-help", Task({"type": "sample"})
+    redis_client.set(task_key(task.uid), task.serialize())
+    redis_client.rpush(queue_key("normal", identity), task.uid)
+    environment = {
+        "DRAKCELERY_REDIS_URL": services.redis.address(),
+        "DRAKCELERY_DRAKRUN_IDENTITY": identity,
+    }
+    for arguments, unneeded in ((["status"], ()), (["top", "--once"], ("karton", "boto3"))):
+        loaded = loaded_by(arguments, environment)
+        assert "redis" in loaded
+        assert not {"celery", "minio", "opentelemetry", *unneeded} & loaded
 
 
 def test_a_worker_becomes_one_without_celery() -> None:
