@@ -140,7 +140,7 @@ simulate: $(STAMP) ## simulate a fleet and its faults from a seed (SEED=, SCHEDU
 	  --keep build/simulation --report build/simulation.json $${FILE:+--file "$$FILE"} $(if $(TRACE),--trace)
 
 .PHONY: bench
-bench: $(STAMP) $(SANDBOX)/sandbox.txt ## measure everything, against peers and limits, into build/bench.json and docs (QUICK=1: five minutes)
+bench: $(STAMP) $(SANDBOX)/sandbox.txt ## measure everything, against peers and limits, into build/bench.json and docs (QUICK=1: a quarter of an hour)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 .PHONY: lint
