@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import redis
+
 from benchmarks import finding
 from benchmarks.measuring import Result, in_turn
 from benchmarks.simulation import (
@@ -126,15 +128,8 @@ def scene(records: int) -> Iterator[Path]:
     """A configuration file of a fleet in full use, with so many *records* of analyses that are over."""
     scratch = tempfile.TemporaryDirectory()
     with scratch as name, quiet(), valkey(Path(name)) as port, connected(port) as client:
-        ledger = Ledger(client, identity=IDENTITY, record_ttl=TTL)
-        finding.fill(ledger, records)
-        while ledger.index.enter_older():
-            pass
-        fleet = Fleet(client, HOSTS)
-        fleet.report()
-        push(client, WAITING + HOSTS * SLOTS, BALANCED)
-        fill(fleet, ingress_on(client), HOSTS * SLOTS)
-        fleet.claim()
+        past(client, records)
+        fleet = busy_fleet(client)
         config = Path(name, "drakcelery.ini")
         config.write_text(
             f"[redis]\nhost = {LOOPBACK}\nport = {port}\n"
@@ -144,6 +139,25 @@ def scene(records: int) -> Iterator[Path]:
         )
         with kept_alive(fleet):
             yield config
+
+
+def past(client: redis.Redis, records: int) -> Ledger:
+    """A ledger with so many *records* of analyses that are over, all of which can be found."""
+    ledger = Ledger(client, identity=IDENTITY, record_ttl=TTL)
+    finding.fill(ledger, records)
+    while ledger.index.enter_older():
+        pass
+    return ledger
+
+
+def busy_fleet(client: redis.Redis) -> Fleet:
+    """Hosts whose slots are all in use, and samples that wait."""
+    fleet = Fleet(client, HOSTS)
+    fleet.report()
+    push(client, WAITING + HOSTS * SLOTS, BALANCED)
+    fill(fleet, ingress_on(client), HOSTS * SLOTS)
+    fleet.claim()
+    return fleet
 
 
 @contextmanager

@@ -19,17 +19,15 @@ from pathlib import Path
 
 import redis
 
-from benchmarks import finding
 from benchmarks.report import write_log
-from benchmarks.simulation import BALANCED, IDENTITY, SLOTS, Fleet, fill, ingress_on, push, quiet
-from benchmarks.tools import HOSTS, TTL, WAITING, kept_alive
+from benchmarks.simulation import IDENTITY, quiet
+from benchmarks.tools import busy_fleet, kept_alive, past
 from drakcelery import settings
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.embedded.ports import LOOPBACK, assign, release
 from drakcelery.embedded.services import Services
 from drakcelery.embedded.supervision import Server
 from drakcelery.flower.report.reading import KEPT
-from drakcelery.ledger import Ledger
 from drakcelery.model.analysis import State
 from drakcelery.wiring import make_client
 from tests.large_reports import hostile_report
@@ -69,28 +67,15 @@ def scene(directory: Path, *, records: int, events: int, tasks: int) -> Iterator
                 socket_timeout=30,
             )
         )
-        ledger = Ledger(client, identity=IDENTITY, record_ttl=TTL)
-        finding.fill(ledger, records)
-        while ledger.index.enter_older():
-            pass
+        ledger = past(client, records)
         remember(ledger)
-        stack.enter_context(kept_alive(_fleet(client)))
+        stack.enter_context(kept_alive(busy_fleet(client)))
         uids = tuple(one.uid for one in ledger.done(newest=2 * ANALYSES) if one.state is State.PUBLISHED)
         _store(services, uids[:ANALYSES], directory / LOG, events)
         config = _configure(directory / "drakcelery.ini", services)
         flower, address = stack.enter_context(_flower(directory, config))
         _send_tasks(config, tasks)
         yield Scene(address=address, pid=flower.pid, uids=uids[:ANALYSES])
-
-
-def _fleet(client: redis.Redis) -> Fleet:
-    """Hosts whose slots are all in use, and samples that wait."""
-    fleet = Fleet(client, HOSTS)
-    fleet.report()
-    push(client, WAITING + HOSTS * SLOTS, BALANCED)
-    fill(fleet, ingress_on(client), HOSTS * SLOTS)
-    fleet.claim()
-    return fleet
 
 
 def _store(services: Services, uids: tuple[str, ...], log: Path, events: int) -> None:

@@ -5,6 +5,7 @@ The ledger is imported only when it is needed: every command imports this module
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -25,30 +26,17 @@ UNUSED = (*lean.UNUSED, "rich")
 
 def uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Live analyses and the newest that are over."""
-    ledger = _ledger(context)
-    if ledger is None:
-        return []
-    from redis.exceptions import RedisError
-
-    try:
-        found = ledger.uids(newest=MOST)
-    except RedisError:
-        return []
-    return [uid for uid in found if uid.startswith(incomplete)]
+    return _offered(context, incomplete, lambda ledger: ledger.uids(newest=MOST))
 
 
-def ended(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def ended(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """As :func:`uids`, but only those that are over."""
-    ledger = _ledger(context)
-    if ledger is None:
-        return []
-    from redis.exceptions import RedisError
 
-    try:
+    def over(ledger: Ledger) -> list[str]:
         live = set(ledger.live_uids())
-    except RedisError:
-        return []
-    return [uid for uid in uids(context, parameter, incomplete) if uid not in live]
+        return [uid for uid in ledger.uids(newest=MOST) if uid not in live]
+
+    return _offered(context, incomplete, over)
 
 
 def uids_or_directories(
@@ -68,39 +56,25 @@ def hosts(context: click.Context, parameter: click.Parameter, incomplete: str) -
 
 def slots(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """``host/`` and ``host/slot`` of every host that is alive."""
-    ledger = _ledger(context)
-    from redis.exceptions import RedisError
-
-    try:
-        statuses = ledger.fleet.hosts() if ledger is not None else []
-    except RedisError:
-        return []
-    names = [f"{host.host}/{name}" for host in statuses for name in ("", *(slot.name for slot in host.slots))]
-    return [name for name in names if name.startswith(incomplete)]
+    return _offered(
+        context,
+        incomplete,
+        lambda ledger: [
+            f"{host.host}/{name}"
+            for host in ledger.fleet.hosts()
+            for name in ("", *(slot.name for slot in host.slots))
+        ],
+    )
 
 
 def consumers(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Every identity that has a bind in Karton."""
-    ledger = _ledger(context)
-    from redis.exceptions import RedisError
-
-    try:
-        identities = ledger.bound_identities() if ledger is not None else []
-    except RedisError:
-        return []
-    return [identity for identity in identities if identity.startswith(incomplete)]
+    return _offered(context, incomplete, lambda ledger: ledger.bound_identities())
 
 
 def quarantined(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """What is in quarantine."""
-    ledger = _ledger(context)
-    from redis.exceptions import RedisError
-
-    try:
-        entries = ledger.quarantine.all() if ledger is not None else []
-    except RedisError:
-        return []
-    return sorted({entry.uid for entry in entries if entry.uid.startswith(incomplete)})
+    return _offered(context, incomplete, lambda ledger: sorted({one.uid for one in ledger.quarantine.all()}))
 
 
 def watched_profiles(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
@@ -114,14 +88,19 @@ def watched_qualities(context: click.Context, _: click.Parameter, incomplete: st
 
 
 def _watched(context: click.Context, part: int, incomplete: str) -> list[str]:
+    return _offered(context, incomplete, lambda ledger: sorted({pair[part] for pair in ledger.news.pairs()}))
+
+
+def _offered(context: click.Context, incomplete: str, names: Callable[[Ledger], Iterable[str]]) -> list[str]:
+    """Those of *names* that begin as somebody has typed; none if Redis does not say them."""
     ledger = _ledger(context)
     from redis.exceptions import RedisError
 
     try:
-        pairs = ledger.news.pairs() if ledger is not None else []
+        found = names(ledger) if ledger is not None else ()
     except RedisError:
         return []
-    return sorted({pair[part] for pair in pairs if pair[part].startswith(incomplete)})
+    return [name for name in found if name.startswith(incomplete)]
 
 
 def _ledger(context: click.Context) -> Ledger | None:
