@@ -37,12 +37,20 @@ class NameTaken(SettingsError):
     """Another machine has this host's name."""
 
 
-class SlotsLost(SettingsError):
+class SlotsUnusable(SettingsError):
+    """The file of the slots is of no use now: its host takes no sample."""
+
+
+class SlotsLost(SlotsUnusable):
     """The file of the slots was taken away under its worker."""
 
 
-class SlotsDamaged(SettingsError):
+class SlotsDamaged(SlotsUnusable):
     """The file of the slots cannot be read. It is kept, since it says what operators have drained."""
+
+
+class SlotsBlocked(SlotsUnusable):
+    """The file of the slots cannot be written, or somebody keeps it locked. It is as it was before."""
 
 
 class StackError(DrakceleryError):

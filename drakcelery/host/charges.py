@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from drakcelery.errors import Blame, EngineError, GuestLost
+from drakcelery.errors import Blame, EngineError, GuestLost, SlotsUnusable
 from drakcelery.model.analysis import WITH_GUEST, Failure, Fault, Stage, State
 from drakcelery.model.records import Record
 
@@ -45,6 +45,8 @@ def blame_of(stage: Stage, error: BaseException) -> Blame | None:
 
     Also None if a process died: the sample may have killed it, and is poison the second time.
     """
+    if stage in WITH_GUEST and isinstance(error, SlotsUnusable):
+        return Blame.HOST
     if stage not in WITH_GUEST or not isinstance(error, EngineError) or isinstance(error, GuestLost):
         return None
     return error.blames

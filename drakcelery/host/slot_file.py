@@ -13,7 +13,7 @@ from urllib.parse import quote
 import structlog
 
 from drakcelery import safe_files
-from drakcelery.errors import SettingsError, SlotsDamaged, SlotsLost
+from drakcelery.errors import SettingsError, SlotsBlocked, SlotsDamaged, SlotsLost
 from drakcelery.host import doubts, drains, history, tables
 from drakcelery.host import state_dir as directories
 from drakcelery.host.slot import Slot, SlotState, state_of
@@ -69,7 +69,7 @@ class SlotFile:
         self._state_dir = state_dir
         self._path = state_dir / "slots.sqlite"
         self._made = False
-        self._is_damaged = False
+        self._is_told = False
 
     def make(self) -> None:
         """Make the file if it does not exist; every other call does so as well.
@@ -99,14 +99,26 @@ class SlotFile:
         self._made = True
 
     def _damage(self, error: Exception) -> SlotsDamaged:
-        """The error to raise. It is logged only the first time: several threads meet it each second."""
+        """The error to raise."""
         damaged = SlotsDamaged(
             f"[drakcelery] state_dir: {self._path}: {error}: remove it, and drain again what was drained"
         )
-        if not self._is_damaged:
-            self._is_damaged = True
+        if self._is_news():
             log.error("slots_damaged", error=str(damaged))
         return damaged
+
+    def _block(self, error: sqlite3.OperationalError) -> SlotsBlocked:
+        """The error to raise."""
+        why = f": another process has kept it for {tables.PATIENCE} s" if tables.is_locked(error) else ""
+        blocked = SlotsBlocked(f"[drakcelery] state_dir: {self._path}: {error}{why}: nothing begins here now")
+        if self._is_news():
+            log.error("slots_blocked", error=str(blocked))
+        return blocked
+
+    def _is_news(self) -> bool:
+        """Whether an error is to be told: only the first is, since several threads meet it each second."""
+        was_told, self._is_told = self._is_told, True
+        return not was_told
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -114,14 +126,18 @@ class SlotFile:
             self.make()
         try:
             with tables.opened(self._path) as database:
+                before = database.total_changes
                 yield database
-            self._is_damaged = False
+                is_written = database.total_changes > before
+            self._is_told &= not is_written  # it may be that it can be read only
         except sqlite3.DatabaseError as error:
             if tables.is_lost(self._path):
                 raise SlotsLost(f"{self._path} is gone: drain again what was drained") from None
-            if type(error) is not sqlite3.DatabaseError:  # it is about the statement, or the file is locked
-                raise
-            raise self._damage(error) from None
+            if type(error) is sqlite3.DatabaseError or tables.lacks_ours(error):
+                raise self._damage(error) from None
+            if isinstance(error, sqlite3.OperationalError):
+                raise self._block(error) from None
+            raise  # it is about the statement
 
     def all(self) -> list[Slot]:
         """Every slot, by name."""

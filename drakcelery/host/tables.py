@@ -13,6 +13,9 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+PATIENCE = 30
+"""Seconds to wait for a process that has the file. Transactions take milliseconds."""
+
 
 class _Kept:
     """The connection that this process keeps from one transaction to the next: to open a file, and to read
@@ -36,7 +39,7 @@ class _Kept:
             place = f"{path.absolute().as_uri()}?mode=rw"
             self._file = file
             self._connection = sqlite3.connect(
-                place, uri=True, timeout=30, isolation_level=None, check_same_thread=False
+                place, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
             )
             # Each transaction's journal stays, and is emptied: to make and remove a file takes longer
             self._connection.execute("pragma journal_mode=truncate")
@@ -105,6 +108,21 @@ def is_lost(path: Path) -> bool:
         return True
     except OSError:
         return False
+
+
+def is_locked(error: sqlite3.OperationalError) -> bool:
+    """Whether another process did not let go of the file."""
+    return _code(error) == sqlite3.SQLITE_BUSY
+
+
+def lacks_ours(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file can be read, but is none of ours: it has no such table or column, or no text in it."""
+    return isinstance(error, sqlite3.OperationalError) and _code(error) == sqlite3.SQLITE_ERROR
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's, without the step at which it failed; what Python's module finds itself has none."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
 
 
 class Foreign(Exception):

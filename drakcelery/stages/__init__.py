@@ -10,7 +10,7 @@ import functools
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import structlog
 
@@ -18,6 +18,7 @@ from drakcelery.errors import (
     DrakceleryError,
     InfrastructureError,
     NeedsSolitude,
+    SlotsUnusable,
     Superseded,
     unexpected,
 )
@@ -85,7 +86,8 @@ def _work(
                     raise Superseded(
                         f"analysis {step.uid}: attempt {step.attempt} was ended meanwhile"
                     ) from None
-                suspicion.charge(context, stage, step, record, error, seconds=time.monotonic() - started)
+                with suppress(SlotsUnusable):  # the error at hand says more
+                    suspicion.charge(context, stage, step, record, error, seconds=time.monotonic() - started)
                 raise
     heartbeat.end()
     if stage is Stage.PUBLISH:  # which closes the record itself

@@ -14,6 +14,7 @@ InDoubt                   DOUBTED  no                 again, at once            
 GuestLost                 LOST     yes; 2 are poison  again, later                    nobody
 EngineError               FAILED   yes; 10 of the     again, later                    what it names
                                    host's own do not
+SlotsUnusable, a guest    FAILED   yes; as above      again, later                    its host
 any other                 FAILED   yes                again, later                    nobody
 ========================  =======  =================  ==============================  ================
 

@@ -17,6 +17,7 @@ from drakcelery.errors import (
     EvidenceLost,
     GuestLost,
     InfrastructureError,
+    SlotsUnusable,
     UnderWay,
     unexpected,
 )
@@ -118,8 +119,9 @@ def run(context: HostContext, step: Step, analysis: Analysis, workspace: Workspa
     noted = {"boot_id": evidence.boot_id(), "raw": evidence.survey(workspace.raw)}
     workspace.save(outcome.model_copy(update=noted))
     reach("run.saved", step.uid)
-    runs = context.slots.worked(slot, step.uid, step.attempt, facts=facts, excused=excused)
-    suspicion.judge_slot(context, step, runs)
+    with contextlib.suppress(SlotsUnusable):  # which was told; the run is done for all that
+        runs = context.slots.worked(slot, step.uid, step.attempt, facts=facts, excused=excused)
+        suspicion.judge_slot(context, step, runs)
     workspace.open_to_io()
     log.info("run_done", execution=outcome.execution.value, reason=outcome.reason)
     return step
@@ -151,15 +153,19 @@ def check_evidence(workspace: Workspace) -> None:
 
 
 def vacate(context: HostContext, step: Step) -> None:
-    """Destroy the guest and give the slot back; a guest that will not die keeps it, and the janitor tries
-    again."""
-    if step.slot is None or not context.slots.holds(step.slot, step.uid, step.attempt):
-        return
-    if end_guest(context.engine, step.slot):
-        log.info("guest_destroyed", slot=step.slot)
-        context.slots.release(step.slot, step.uid, step.attempt)
-    else:
-        context.slots.soil(step.uid, step.attempt)
+    """Destroy the guest and give the slot back.
+
+    A guest that will not die keeps it, and the janitor tries again. So it does where the slots' file is of no
+    use: nobody knows whose guest that is.
+    """
+    with contextlib.suppress(SlotsUnusable):
+        if step.slot is None or not context.slots.holds(step.slot, step.uid, step.attempt):
+            return
+        if end_guest(context.engine, step.slot):
+            log.info("guest_destroyed", slot=step.slot)
+            context.slots.release(step.slot, step.uid, step.attempt)
+        else:
+            context.slots.soil(step.uid, step.attempt)
 
 
 def slot_of(step: Step) -> str:

@@ -12,7 +12,6 @@ queue come only after that BRPOP has ended. To open or to close a queue takes se
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from drakcelery.broker import redis_transport
 from drakcelery.broker.lease import Consumer
 from drakcelery.broker.misfits import step_of
 from drakcelery.broker.routing import LEFT_OVER_QUEUE, prepare_queue
-from drakcelery.errors import SlotsDamaged, SlotsLost
+from drakcelery.errors import SlotsUnusable
 from drakcelery.host.avoidance import is_elsewhere, may_have
 from drakcelery.host.slot import Slot, SlotState
 from drakcelery.model.analysis import Fault, Stage, Step
@@ -200,11 +199,11 @@ class Gate(bootsteps.StartStopStep):
         return {profile: profile in free for profile in self.context.settings.slots.values()}
 
     def _slots(self) -> list[Slot]:
-        """The slots; none while their file cannot be read, which is logged where it is read, or is gone: the
+        """The slots; none while their file is of no use, which is logged where it is read, or is gone: the
         janitor begins anew."""
         try:
             return self.context.slots.all()
-        except (SlotsDamaged, SlotsLost):
+        except SlotsUnusable:
             return []
 
     def _queues(self, profile: str) -> tuple[str, str]:
@@ -223,10 +222,12 @@ class Gate(bootsteps.StartStopStep):
             UnreadableRecord: it has failed here, and nobody can read its record.
         """
         self.context.readiness.note_loop()
-        slot = None
-        with contextlib.suppress(SlotsDamaged, SlotsLost):  # as in _slots
+        try:
             slot = self._claim(step) if self._takes_samples() else None
-        self._close_full(self._profiles())
+            profiles = self._profiles()
+        except SlotsUnusable:  # as in _slots; the message goes back, and would come again at once
+            slot, profiles = None, dict.fromkeys(self.context.settings.slots.values(), False)
+        self._close_full(profiles)
         return slot
 
     def _claim(self, step: Step) -> str | None:
@@ -263,7 +264,7 @@ class Gate(bootsteps.StartStopStep):
     def vacate(self, step: Step) -> None:
         """Give back a slot whose stage nobody has begun: it is cleaned, and then free again."""
         if self.enabled and self.holds(step):
-            self.context.slots.soil(step.uid, step.attempt)
+            or_leave_it(functools.partial(self.context.slots.soil, step.uid, step.attempt))
 
     def settle(self, stage: Stage, step: Step, *, acknowledged: bool) -> None:
         """A prepare or run message was settled. A slot that should have been given back by now becomes DIRTY.
@@ -276,7 +277,7 @@ class Gate(bootsteps.StartStopStep):
         for slot in slots:
             if slot.holder == (step.uid, step.attempt) and slot.state not in kept:
                 log.warning("slot_left_behind", slot=slot.name)
-                self.context.slots.soil(step.uid, step.attempt)
+                or_leave_it(functools.partial(self.context.slots.soil, step.uid, step.attempt))
                 why = "the process that watched the guest died"
                 or_leave_it(functools.partial(end_held, self.context, slot, why, Fault.LOST))
         self._close_full(self._profiles(slots))  # what was soiled here was not free either

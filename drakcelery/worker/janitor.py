@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from drakcelery.engines import Engine, end_guest
-from drakcelery.errors import Blame, SettingsError, SlotsDamaged, SlotsLost, UnreadableRecord
+from drakcelery.errors import Blame, SettingsError, SlotsLost, SlotsUnusable, UnreadableRecord
 from drakcelery.host import charges
 from drakcelery.host.history import Run
 from drakcelery.host.slot import Slot, SlotState
@@ -77,10 +77,11 @@ def clear_host(slots: SlotTable, engine: Engine, wanted: dict[str, str]) -> list
 
 
 def or_leave_it(report: Callable[[], object]) -> None:
-    """Do something that needs Redis or the broker; if that fails, leave it to reconcile."""
+    """Do something that needs Redis, the broker or the slots' file; if that fails, leave it to reconcile, or
+    to the janitor."""
     try:
         report()
-    except (RedisError, OperationalError, UnreadableRecord) as error:
+    except (RedisError, OperationalError, SlotsUnusable, UnreadableRecord) as error:
         log.warning("left_to_reconcile", error=str(error))
 
 
@@ -132,7 +133,7 @@ class Janitor(threading.Thread):
                     self._try_doubted(woken=woken)
             except SlotsLost as error:
                 self._begin_anew(error)
-            except SlotsDamaged:  # which was told; the fleet hears no more of this host until it is mended
+            except SlotsUnusable:  # which was told; the fleet hears no more of this host until it is mended
                 pass
             except Exception:
                 log.exception("janitor_failed")  # without a janitor the host would be taken for dead
@@ -141,7 +142,7 @@ class Janitor(threading.Thread):
                 if status != last or now - reported >= every:
                     self._report(status)
                     last, reported = status, now
-            except (SlotsDamaged, SlotsLost):  # the next round begins anew, if the file is gone
+            except SlotsUnusable:  # the next round begins anew, if the file is gone
                 last = None
             except Exception:
                 log.exception("host_not_reported")
@@ -196,6 +197,8 @@ class Janitor(threading.Thread):
                 log.info("slot_cleaned", slot=name)
                 return
             self._context.slots.survived(name)
+        except SlotsUnusable:  # as above
+            pass
         except Exception:
             log.exception("slot_not_cleaned", slot=name)
         self._over.wait(LOOK_SECONDS)  # before the next try

@@ -16,7 +16,7 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery.errors import BadTask, SlotsDamaged, SlotsLost, StorageError
+from drakcelery.errors import BadTask, SlotsUnusable, StorageError
 from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.workspace import Prefetched
 from drakcelery.model.analysis import Step
@@ -28,7 +28,7 @@ from drakcelery.telemetry.logs import about
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
-PASSING = (RedisError, OperationalError, StorageError, BadTask, SlotsDamaged, SlotsLost, OSError)
+PASSING = (RedisError, OperationalError, StorageError, BadTask, SlotsUnusable, OSError)
 """What others tell of: nothing is fetched ahead as long as it lasts."""
 LEAD_SECONDS = 10.0
 """Seconds before a guest's time is over, or before it may be stopped, at which the next sample is

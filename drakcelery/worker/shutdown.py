@@ -13,6 +13,7 @@ import time
 import structlog
 
 from drakcelery.engines import end_guest
+from drakcelery.errors import SlotsUnusable
 from drakcelery.host.slot import Slot, SlotState
 from drakcelery.model.analysis import Fault
 from drakcelery.recovery.takeover import end_held
@@ -42,13 +43,21 @@ class Stopper(threading.Thread):
         patience = self._context.settings.drakcelery.stop_seconds
         deadline = time.monotonic() + patience
         log.info("stopping", patience=patience)
-        while held := [slot for slot in self._context.slots.all() if slot.holder is not None]:
-            late = self._hurry.is_set() or time.monotonic() >= deadline
+        while self._holds(late=self._hurry.is_set() or time.monotonic() >= deadline):
+            self._hurry.wait(LOOK_SECONDS)
+        log.info("stopped")
+
+    def _holds(self, *, late: bool) -> bool:
+        """End the guests that need not be waited for, or all if it is *late*; whether there were any."""
+        try:
+            held = [slot for slot in self._context.slots.all() if slot.holder is not None]
             for slot in held:
                 if late or slot.is_canary or slot.state is SlotState.READY:
                     give_up(self._context, slot, "the host is stopping", Fault.STOPPED)
-            self._hurry.wait(LOOK_SECONDS)
-        log.info("stopped")
+        except SlotsUnusable:  # which was told; nobody knows what runs
+            time.sleep(LOOK_SECONDS)
+            return True
+        return bool(held)
 
 
 def on_signal(context: HostContext, running: Stopper | None) -> Stopper:

@@ -21,6 +21,7 @@ from drakcelery.errors import (
     InDoubt,
     InfrastructureError,
     NeedsSolitude,
+    SlotsBlocked,
     StorageAway,
     StorageError,
     Superseded,
@@ -70,6 +71,7 @@ FAILS: dict[str, tuple[Callable[[], BaseException], Fault, str | None]] = {
         Blame.SNAPSHOT,
     ),
     "EngineError, host": (lambda: EngineError("no bridge", blames=Blame.HOST), Fault.FAILED, Blame.HOST),
+    "SlotsBlocked": (lambda: SlotsBlocked("its file is locked"), Fault.FAILED, Blame.HOST),
     "a full disk": (lambda: OSError(errno.ENOSPC, "no space"), Fault.FAILED, Blame.HOST),
     "an error nobody expected": (lambda: ValueError("oops"), Fault.FAILED, Blame.SLOT),
     "no memory": (lambda: MemoryError(), Fault.FAILED, None),
@@ -231,6 +233,7 @@ def test_every_kind_of_error_is_here() -> None:
         "NameTaken",
         "SlotsDamaged",
         "SlotsLost",
+        "SlotsUnusable",
         "StackError",
         "UnreadableRecord",
     }

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import threading
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 import redis
@@ -19,11 +19,13 @@ from drakcelery.behaviour.report import Report
 from drakcelery.engines import Detonation
 from drakcelery.errors import (
     BadTask,
+    Blame,
     EngineError,
     EvidenceLost,
     GuestLost,
     InDoubt,
     InfrastructureError,
+    SlotsBlocked,
     StorageAway,
     Superseded,
     UnderWay,
@@ -35,7 +37,7 @@ from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Prefetched
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.keys import durations_key, record_key, task_key
-from drakcelery.model.analysis import Fault, ObjectRef, Outcome, Stage, State
+from drakcelery.model.analysis import WITH_GUEST, Fault, ObjectRef, Outcome, Stage, State
 from drakcelery.model.manifest import Manifest
 from drakcelery.model.timeouts import DEFAULT
 from drakcelery.settings import ReportSection, Settings
@@ -310,6 +312,39 @@ def test_a_guest_that_will_not_die(bench: Bench, monkeypatch: pytest.MonkeyPatch
     assert slot_is(bench) == (SlotState.DIRTY, None)
     assert bench.record().done is Stage.RUN
     go_on(bench)
+
+
+def blocked(*_: object, **__: object) -> NoReturn:
+    """What the slots' file says on a full disk."""
+    raise SlotsBlocked("slots.sqlite: database or disk is full")
+
+
+def test_a_run_that_cannot_be_noted_in_the_slots(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not lost; the guest is gone, and whoever has the file again gives the slot back."""
+    begin(bench, Stage.RUN)
+    with monkeypatch.context() as patch:
+        for change in ("worked", "release"):
+            patch.setattr(bench.context.slots, change, blocked)
+        bench.do(Stage.RUN)
+    record = bench.record()
+    assert (record.attempt, record.done, record.failures) == (1, Stage.RUN, ())
+    (slot,) = bench.context.slots.all()
+    assert (slot.state, slot.uid) == (SlotState.RUNNING, "a-1")
+
+
+@pytest.mark.parametrize("stage", WITH_GUEST)
+def test_slots_that_cannot_be_written(bench: Bench, monkeypatch: pytest.MonkeyPatch, stage: Stage) -> None:
+    """The attempt is over, with the reason and at its host's charge; no process counts as dead for it."""
+    begin(bench, stage)
+    with monkeypatch.context() as patch:
+        for change in ("move", "release", "soil", "failed"):
+            patch.setattr(bench.context.slots, change, blocked)
+        with pytest.raises(SlotsBlocked):
+            bench.do(stage)
+    (one,) = bench.record().failures
+    assert (one.fault, one.stage, one.charged) == (Fault.FAILED, stage, Blame.HOST)
+    assert "disk is full" in one.error
+    assert bench.record().attempt == 2
 
 
 def test_a_guest_whose_analysis_is_cancelled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,10 +20,10 @@ from structlog.testing import capture_logs
 
 from drakcelery.broker.routing import LEFT_OVER_QUEUE, prepare_queue, vm_queue
 from drakcelery.engines import Detonation
-from drakcelery.errors import EngineError, SettingsError
+from drakcelery.errors import EngineError, SettingsError, SlotsBlocked
 from drakcelery.host.drains import Closed
 from drakcelery.host.lock import sole_worker
-from drakcelery.host.slot import SlotState
+from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.workspace import Prefetched
 from drakcelery.ledger.keys import lease_key, record_key
 from drakcelery.model.analysis import Fault, Stage, State, Step
@@ -458,6 +458,21 @@ def test_a_second_signal(bench: Bench) -> None:
     assert bench.record().failures == ()
     assert on_signal(bench.context, stopper) is stopper
     stopper.join()
+    assert [one.fault for one in bench.record().failures] == [Fault.STOPPED]
+
+
+def test_slots_that_are_blocked_as_a_host_is_shut_down(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its guests are ended as soon as somebody can tell which there are."""
+    begin(bench, Stage.RUN)
+    read, tries = bench.context.slots.all, iter((True, True, False))
+
+    def blocked_first() -> list[Slot]:
+        if next(tries, False):
+            raise SlotsBlocked("slots.sqlite: database is locked")
+        return read()
+
+    monkeypatch.setattr(bench.context.slots, "all", blocked_first)
+    on_signal(bench.context, None).join()
     assert [one.fault for one in bench.record().failures] == [Fault.STOPPED]
 
 

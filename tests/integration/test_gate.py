@@ -386,6 +386,24 @@ def test_what_is_no_longer_wanted_goes(fleet: Fleet) -> None:
     wait_until(lambda: not list(ahead.root.iterdir()), "the sample is gone")
 
 
+def test_a_slot_table_that_cannot_be_written(fleet: Fleet) -> None:
+    """Its worker lives on and says why; what comes meanwhile goes back, and runs once it can be written."""
+    log = fleet.directory / "log" / f"vm@{HOST}.log"
+    journal = fleet.state_dir(HOST) / "slots.sqlite-journal"
+    wait_free(fleet, HOST)
+    before, starts = log.read_text(), fleet.processes[f"vm@{HOST}"].starts
+    journal.unlink(missing_ok=True)
+    journal.mkdir()
+    fleet.push("blocked", timeout=1)
+    wait_until(lambda: not fleet.ledger.fleet.hosts(), "the fleet hears no more of it")
+    journal.rmdir()
+    wait_published(fleet, "blocked")
+    said = log.read_text().removeprefix(before)
+    assert said.count("slots_blocked") == 1
+    assert "Traceback" not in said
+    assert fleet.processes[f"vm@{HOST}"].starts == starts
+
+
 def test_a_damaged_slot_table(fleet: Fleet) -> None:
     """It is told once and with a remedy, no sample comes, and once the file is removed the host goes on."""
     log = fleet.directory / "log" / f"vm@{HOST}.log"

@@ -7,14 +7,16 @@ import functools
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from drakcelery.errors import SettingsError, SlotsDamaged, SlotsLost
+from drakcelery.errors import SettingsError, SlotsBlocked, SlotsDamaged, SlotsLost
 from drakcelery.host import tables
 from drakcelery.host.lock import sole_worker
 from drakcelery.host.slot import SlotState
@@ -307,6 +309,72 @@ def test_a_file_that_is_put_back(tmp_path: Path) -> None:
     aside.replace(path)
     assert table.cleaned("vm-1")
     assert states(table) == {"vm-1": "free"}
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another process is in the file, and stays there."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("begin immediate")
+        yield
+
+
+@contextlib.contextmanager
+def unwritable(path: Path) -> Iterator[None]:
+    """No journal can be made, as where the disk is full."""
+    with tables.left():
+        journal = path.with_name(f"{path.name}-journal")
+        journal.unlink(missing_ok=True)
+        journal.mkdir()
+    yield
+    journal.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("block", "said"),
+    [(locked, "locked: another process has kept it for 0 s"), (unwritable, "disk I/O error")],
+)
+def test_a_file_that_is_blocked(
+    table: SlotTable,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    block: Callable[[Path], contextlib.AbstractContextManager[None]],
+    said: str,
+) -> None:
+    """A sentence and no error of SQLite's, which ends a worker; told once, and all is as it was before."""
+    monkeypatch.setattr(tables, "PATIENCE", 0)
+    with tables.left():
+        pass
+    with block(tmp_path / "slots.sqlite"), capture_logs() as logs:
+        for _ in range(2):
+            with pytest.raises(SlotsBlocked, match=rf"slots\.sqlite: .*{said}: nothing begins here now"):
+                table.claim("win10", "a", 1)
+    assert [line["event"] for line in logs] == ["slots_blocked"]
+    assert table.claim("win10", "a", 1) == "vm-1"
+
+
+def test_a_file_that_can_be_read_only(table: SlotTable, tmp_path: Path) -> None:
+    """As on a full disk: what is read says nothing of whether it can be written."""
+    with capture_logs() as logs:
+        for _ in range(2):
+            with tables.opened(tmp_path / "slots.sqlite") as database:
+                pass
+            database.execute("pragma query_only = 1")
+            with pytest.raises(SlotsBlocked, match="attempt to write a readonly database"):
+                table.claim("win10", "a", 1)
+            assert states(table)["vm-1"] == "free"
+    assert [line["event"] for line in logs] == ["slots_blocked"]
+
+
+def test_another_file_in_its_place(tmp_path: Path) -> None:
+    """A database without our tables is damaged."""
+    table = SlotTable(tmp_path, quarantine_after=3)
+    table.define({"vm-1": "win10"})
+    with contextlib.closing(sqlite3.connect(tmp_path / "other")) as database:
+        database.execute("create table others (name)")
+    (tmp_path / "other").replace(tmp_path / "slots.sqlite")
+    with pytest.raises(SlotsDamaged, match="no such table: slots: remove it"):
+        table.all()
 
 
 class Stopped(sqlite3.Connection):
