@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Container, Iterable
 from itertools import compress
 from typing import TypeGuard
 
@@ -61,20 +61,21 @@ class Groups:
         self._plugins, self._most = plugins, most
         self.names = names.copy()
         self.lines: dict[str | None, list[bytes]] = {}
-        self._adds: dict[bytes, Callable[[bytes], None]] = {}
+        self._known: dict[bytes, list[bytes]] = {}
+        """Where lines with the same beginning go."""
 
     def add_usual(self, lines: Iterable[bytes]) -> bool:
         """Add lines by their beginnings; False if one begins as none of DRAKVUF's, and was not added."""
-        adds = self._adds
+        known = self._known
         for line in lines:
             try:
-                adds[line[:_BEGINNING]](line)
+                known[line[:_BEGINNING]].append(line)
             except KeyError:  # nothing that begins like this was added yet
                 match = _USUAL.match(line, 0, _BEGINNING)
                 if match is None:
                     return False
-                add = adds[line[:_BEGINNING]] = self.of(match[1].decode()).append
-                add(line)
+                group = known[line[:_BEGINNING]] = self.of(match[1].decode())
+                group.append(line)
         return True
 
     def of(self, plugin: str | None) -> list[bytes]:

@@ -77,7 +77,7 @@ def split_log(
         raw = open_untrusted(log)
     except FileNotFoundError:
         return LogSplit()
-    with io.BufferedReader(raw, _BLOCK) as source, _Outputs(out, ready, watch) as outputs:
+    with io.BufferedReader(raw) as source, _Outputs(out, ready, watch) as outputs:
         dropped = _split(source, plugins, outputs)
         return dataclasses.replace(outputs.finish(), dropped=dropped)
 

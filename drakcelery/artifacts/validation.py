@@ -23,12 +23,15 @@ from __future__ import annotations
 import secrets
 from bisect import bisect_left
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import simdjson
 
 BEGIN = b'{"Plugin":'
-_BRACE = ord("}")
+_INNER, _END = itemgetter(slice(10, -2)), itemgetter(-2)
+"""A line without its ends, and what stands before its newline."""
+_BRACES = frozenset(b"}")
 _LEVELS = 6
 """How deep a line may be, itself included; DRAKVUF's have three levels."""
 _BETWEEN = b',"":' + b"[" * (_LEVELS - 1) + b"0" + b"]" * (_LEVELS - 1) + b',"":'
@@ -55,10 +58,9 @@ class Validator:
         They have one key ``Plugin`` each, then. Nothing is accepted if one of them is too deep, or simdjson
         refuses what orjson reads: integers beyond 64 bits.
         """
-        inner = [line[10:-2] for line in lines if line[-2] == _BRACE]
-        if len(inner) < len(lines):
+        if not _BRACES.issuperset(map(_END, lines)):
             return False
-        document = _BETWEEN.join([self._first, *inner, self._last])
+        document = _BETWEEN.join([self._first, *map(_INNER, lines), self._last])
         try:
             parsed: Any = self._parser.parse(document)
             return bool(parsed.at_pointer(self._pointer) == self._secret)
