@@ -45,7 +45,11 @@ UNCHANGED = "surrogateescape"
 
 
 class _Packer(HiredisRespSerializer):
-    """Writes commands; hiredis by itself refuses text that was not UTF-8 when it was read."""
+    """Writes commands; hiredis gets bytes only.
+
+    It refuses text that was not UTF-8 when it was read, and (3.5) crashes where a signal's handler, such as
+    Ctrl-C's, raises an error as it turns a number into text.
+    """
 
     def pack(self, *args: Any) -> Any:
         """A command as Redis reads it."""
@@ -53,7 +57,9 @@ class _Packer(HiredisRespSerializer):
 
 
 def _sent(argument: Any) -> Any:
-    return argument.encode("utf-8", UNCHANGED) if isinstance(argument, str) else argument
+    if isinstance(argument, str):
+        return argument.encode("utf-8", UNCHANGED)
+    return repr(argument).encode() if type(argument) in (int, float) else argument
 
 
 def connect(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -406,6 +408,29 @@ def test_what_is_no_text_goes_back_as_it_came(redis_client: redis.Redis, service
         assert several.get(odd).delete(odd).lrem("bytes", 1, odd).execute() == [odd, 1, 1]
     assert redis_client.lpop("bytes") == "text"
     assert not redis_client.exists("bytes")
+
+
+INTERRUPTED = """
+import signal, time
+from drakcelery.ledger.connection import _Packer
+class Stopped(Exception): pass
+def stop(*_): raise Stopped
+signal.signal(signal.SIGALRM, stop)
+pack, until = _Packer().pack, time.monotonic() + 1.0
+while time.monotonic() < until:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.0002)
+        for _ in range(1000):
+            pack("SET", "key", 5, 1.5)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Stopped:
+        pass
+"""
+
+
+def test_a_signal_ends_nobody_who_writes_a_number() -> None:
+    """hiredis calls Python for each, which may raise what a signal's handler raises, and crashes."""
+    subprocess.run([sys.executable, "-c", INTERRUPTED], check=True, timeout=60)
 
 
 def test_refusing(ledger: Ledger) -> None:
