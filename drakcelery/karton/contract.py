@@ -13,18 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from karton.core import Task
 from karton.core.resource import ResourceBase
-from karton.core.task import TaskState
+from karton.core.task import Task, TaskState
 
 from drakcelery.errors import BadTask
 from drakcelery.karton import relations, startup_fields, watch_field
 from drakcelery.karton.policy import Policy
 from drakcelery.karton.startup_fields import wrong
 from drakcelery.model.analysis import Analysis, ObjectRef, Priority
+from drakcelery.model.extensions import ENCRYPTED_OFFICE, EXTENSIONS, PLAIN_EXTENSION, is_encrypted_office
 from drakcelery.model.names import NAME_PATTERN, is_uid
 from drakcelery.model.plugins import KNOWN_PLUGINS
-from drakcelery.model.start_command import ENCRYPTED_OFFICE, EXTENSIONS, PLAIN_EXTENSION, is_encrypted_office
 
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 LARGEST = 2**50

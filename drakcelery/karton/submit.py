@@ -18,8 +18,8 @@ from drakcelery.karton.filetype import describe
 from drakcelery.karton.kept import Wishes
 from drakcelery.karton.startup_fields import FILE_NAME
 from drakcelery.model.analysis import Priority
+from drakcelery.model.extensions import EXTENSIONS, PLAIN_EXTENSION, is_encrypted_office
 from drakcelery.model.program_file import headers
-from drakcelery.model.start_command import EXTENSIONS, PLAIN_EXTENSION, is_encrypted_office
 from drakcelery.model.text import storable
 from drakcelery.settings import Settings
 

@@ -226,6 +226,7 @@ ORDINARY = frozenset(
             "duration",
             "emulated",
             "ending",
+            "extension",
             "failure",
             "file",
             "fleet",

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drakcelery.model.start_command import EXTENSIONS, dll_command, start_command
+from drakcelery.model.extensions import EXTENSIONS
+from drakcelery.model.start_command import dll_command, start_command
 from tests.programs import launcher
 
 

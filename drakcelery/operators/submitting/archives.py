@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from drakcelery.errors import BadTask
-from drakcelery.model.start_command import EXTENSIONS
+from drakcelery.model.extensions import EXTENSIONS
 from drakcelery.model.text import clean
 
 USUAL_PASSWORD = b"infected"
