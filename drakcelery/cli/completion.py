@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 MOST = 200
 """Finished analyses that are offered."""
-UNUSED = (*lean.UNUSED, "rich")
-"""What redis-py and structlog import if it is there: a quarter of the time of a completion, for nothing."""
 
 
 def uids(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
@@ -93,25 +91,14 @@ def _watched(context: click.Context, part: int, incomplete: str) -> list[str]:
 
 def _offered(context: click.Context, incomplete: str, names: Callable[[Ledger], Iterable[str]]) -> list[str]:
     """Those of *names* that begin as somebody has typed; none if Redis does not say them."""
-    ledger = _ledger(context)
+    given = context.params
+    try:
+        ledger = lean.ledger_of(read_settings(given.get("config"), given.get("data_dir")), hurried=True)
+    except DrakceleryError:
+        return []
     from redis.exceptions import RedisError
 
     try:
-        found = names(ledger) if ledger is not None else ()
+        return [name for name in names(ledger) if name.startswith(incomplete)]
     except RedisError:
         return []
-    return [name for name in found if name.startswith(incomplete)]
-
-
-def _ledger(context: click.Context) -> Ledger | None:
-    with lean.without(*UNUSED):
-        from redis.exceptions import RedisError
-
-        from drakcelery.ledger import Patience
-        from drakcelery.wiring import make_ledger
-
-    try:
-        ours = read_settings(context.params.get("config"), context.params.get("data_dir"))
-        return make_ledger(ours, patience=Patience.NONE)
-    except (DrakceleryError, RedisError):
-        return None

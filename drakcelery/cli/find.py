@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from drakcelery.cli.lean import KARTON, defer, ledger_of
 from drakcelery.cli.options import json_option, read_settings, with_settings
 from drakcelery.model.states import State
 
@@ -70,15 +71,17 @@ def find(
     analyses are listed that the ledger has.
     """
     from drakcelery.model.query import Query
-    from drakcelery.operators import finding, views
-    from drakcelery.operators.status_document import AnalysisStatus
-    from drakcelery.wiring import make_ledger
 
     given = {name: value for name, value in wanted.items() if value is not None}
     if "since" in given and "until" in given and given["since"] > given["until"]:
         raise click.UsageError("--since is later than --until: nothing ended between them")
     query = Query.model_validate({**given, "text": text, "newest_first": not oldest})
-    ledger = make_ledger(read_settings(config, data_dir))
+    ledger = ledger_of(read_settings(config, data_dir))
+    defer(KARTON)
+
+    from drakcelery.operators import finding, views
+    from drakcelery.operators.status_document import AnalysisStatus
+
     page = finding.find(ledger, query, limit=limit, after=after)
     if as_json:
         found = [AnalysisStatus.of(record).model_dump(mode="json") for record in page.records]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from drakcelery.cli.lean import ledger_of
 from drakcelery.cli.options import json_option, read_settings, with_settings
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ def print_json(values: Iterable[BaseModel]) -> None:
 @with_settings
 def slots(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """Show the VM slots of every live host."""
+    ledger = ledger_of(read_settings(config, data_dir))
+
     from drakcelery.cli.slot_table import slots_view
     from drakcelery.operators import views
-    from drakcelery.wiring import make_ledger
 
-    ledger = make_ledger(read_settings(config, data_dir))
     hosts = ledger.fleet.hosts()
     if as_json:
         print_json(hosts)
@@ -49,11 +50,10 @@ def slots(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
 @with_settings
 def hosts(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """List the hosts of the last week, and the samples that wait for one of them."""
-    from drakcelery.operators import fleet_views, overview, views
-    from drakcelery.wiring import make_ledger
+    ledger = ledger_of(read_settings(config, data_dir))
 
-    ours = read_settings(config, data_dir)
-    ledger = make_ledger(ours)
+    from drakcelery.operators import fleet_views, overview, views
+
     found = overview.host_overviews(ledger.fleet.hosts(), ledger.fleet.places(), ledger.inbox().lines())
     if as_json:
         print_json(found)
@@ -68,11 +68,10 @@ def hosts(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
 @with_settings
 def profiles(as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """List the VM profiles: slots, running samples, and samples that wait for a slot."""
-    from drakcelery.operators import fleet_views, overview, views
-    from drakcelery.wiring import make_ledger
+    ledger = ledger_of(read_settings(config, data_dir))
 
-    ours = read_settings(config, data_dir)
-    ledger = make_ledger(ours)
+    from drakcelery.operators import fleet_views, overview, views
+
     inbox = ledger.inbox()
     found = overview.profile_overviews(
         ledger.fleet.hosts(), ledger.fleet.places(), inbox.lines(), inbox.in_flight()

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from drakcelery.cli.completion import watched_profiles, watched_qualities
+from drakcelery.cli.lean import ledger_of
 from drakcelery.cli.options import json_option, read_settings, with_settings
 
 
@@ -49,14 +50,14 @@ def watch_report(
     It tries rules on the runs that were watched to their end, by profile and quality, and recommends the ones
     that save most of those that surely lose no more than they may.
     """
+    ours = read_settings(config, data_dir)
+    ledger = ledger_of(ours)
+
     from drakcelery.operators import views
     from drakcelery.operators.watch_report import HOW_TO_START, asked_of, watch_report
     from drakcelery.operators.watch_table import lines, watch_table
-    from drakcelery.wiring import make_ledger
 
-    ours = read_settings(config, data_dir)
     asked = asked_of(ours.watch, profile=profile, quality=quality, keep=keep and keep / 100)
-    ledger = make_ledger(ours)
     with ledger.named():
         report = watch_report(ledger, asked)
     if as_json:

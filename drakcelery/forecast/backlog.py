@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
-from karton.core import Task
-from karton.core.task import TaskState
+from karton.core.task import Task, TaskState
 
 from drakcelery.errors import BadTask
 from drakcelery.forecast.reuse import Reuses, followers, reuses_of, with_wish

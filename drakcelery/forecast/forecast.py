@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from karton.core import Task
+from karton.core.task import Task
 
 from drakcelery.errors import StackError
 from drakcelery.forecast.backlog import Backlog, Queued

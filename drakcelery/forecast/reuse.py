@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from karton.core import Task
+from karton.core.task import Task
 
 from drakcelery.karton.conditions import conditions_of, may_be_shared, wished_age
 from drakcelery.ledger import Ledger

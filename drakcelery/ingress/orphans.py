@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from karton.core import Task
-from karton.core.task import TaskState
+from karton.core.task import Task, TaskState
 
 from drakcelery.errors import Unreadable
 from drakcelery.karton import reading

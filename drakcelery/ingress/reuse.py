@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
-from karton.core import Task
+from karton.core.task import Task
 from redis.exceptions import RedisError
 
 from drakcelery.errors import AlreadyFinished, BadTask, Changed, StorageError, Superseded

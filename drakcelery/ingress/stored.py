@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from karton.core import Task
 from karton.core.resource import ResourceBase
+from karton.core.task import Task
 
 from drakcelery.artifacts.metadata import METADATA, metadata_file
 from drakcelery.behaviour import report

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import structlog
-from karton.core import Task
-from karton.core.task import TaskState
+from karton.core.task import Task, TaskState
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 

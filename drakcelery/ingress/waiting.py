@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
-from karton.core import Task
-from karton.core.task import TaskState
+from karton.core.task import Task, TaskState
 from redis.exceptions import RedisError
 
 from drakcelery.errors import Unreadable

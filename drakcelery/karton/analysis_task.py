@@ -9,8 +9,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from karton.core import Task
 from karton.core.resource import RemoteResource, ResourceBase
+from karton.core.task import Task
 
 from drakcelery.errors import Unreadable
 from drakcelery.karton.contract import payload

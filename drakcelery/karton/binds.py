@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from karton.core import Task
 from karton.core.backend import KartonBackend
 from karton.core.query import QueryError
+from karton.core.task import Task
 
 from drakcelery.errors import StackError
 

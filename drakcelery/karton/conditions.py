@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from karton.core import Task
 from karton.core.resource import ResourceBase
+from karton.core.task import Task
 
 from drakcelery import __version__
 from drakcelery.karton.contract import payload

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from karton.core import Task
 from karton.core.resource import RemoteResource, ResourceBase
-from karton.core.task import TaskPriority
+from karton.core.task import Task, TaskPriority
 
 from drakcelery.karton.contract import payload
 from drakcelery.karton.relations import VARIANT_OF, VARIANT_WHY, VARIANTS

@@ -14,8 +14,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from karton.core import Task
-from karton.core.task import TaskPriority, TaskState
+from karton.core.task import Task, TaskPriority, TaskState
 
 from drakcelery.errors import Unreadable
 from drakcelery.karton import contract

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from karton.core import Task
-from karton.core.task import TaskPriority, TaskState
+from karton.core.task import Task, TaskPriority, TaskState
 
 from drakcelery.errors import BadTask
 from drakcelery.karton.policy import Policy

@@ -36,7 +36,7 @@ from drakcelery.model.analysis import Analysis, ObjectRef, Place, Priority, Stat
 from drakcelery.model.records import Record
 
 if TYPE_CHECKING:
-    from karton.core import Task  # the shell's completion needs no Karton
+    from karton.core.task import Task  # the shell's completion needs no Karton
 
 SCRIPTS = ("accept", "wait", "open", "refuse", "expire", "move", "pull")
 NOBODYS = 0.0

@@ -15,7 +15,7 @@ from drakcelery.ledger.keys import BINDS, DUE, UNROUTED, queue_key, record_key, 
 from drakcelery.model.records import Record
 
 if TYPE_CHECKING:
-    from karton.core import Task
+    from karton.core.task import Task
 
 
 MOST_RETRIES = 100

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from karton.core import Task
+from karton.core.task import Task
 
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.errors import StackError

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from karton.core import Task
+from karton.core.task import Task
 
 from drakcelery.errors import StackError
 from drakcelery.ledger import Ledger

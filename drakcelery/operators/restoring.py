@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import structlog
-from karton.core import Task
+from karton.core.task import Task
 from pydantic import ValidationError
 
 from drakcelery.artifacts.metadata import METADATA

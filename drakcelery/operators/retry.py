@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
-from karton.core import Task
 from karton.core.resource import RemoteResource
+from karton.core.task import Task
 
 from drakcelery.errors import DrakceleryError, StackError
 from drakcelery.karton import kept

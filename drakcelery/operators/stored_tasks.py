@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from karton.core import Task
+from karton.core.task import Task
 
 from drakcelery.errors import BadTask, StackError, Unreadable
 from drakcelery.karton import reading

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from karton.core import Task
+from karton.core.task import Task
 
 from drakcelery.errors import StackError
 from drakcelery.forecast.forecast import make_forecast

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Self, TypeVar
 
-from karton.core import Task
+from karton.core.task import Task
 from pydantic import ValidationError
 
 from drakcelery.artifacts import LOGGED_PLUGINS

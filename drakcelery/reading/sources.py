@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, Protocol
 
 import orjson
 from botocore.exceptions import BotoCoreError, ClientError
-from karton.core import Task
 from karton.core.resource import RemoteResource, ResourceBase
+from karton.core.task import Task
 
 from drakcelery import safe_files
 from drakcelery.artifacts.metadata import METADATA

@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable, Iterator
 
 import structlog
-from karton.core import Task
+from karton.core.task import Task
 
 from drakcelery import artifacts
 from drakcelery.artifacts.metadata import METADATA, RunFacts, write_metadata

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
-from karton.core import Task
+from karton.core.task import Task
 
 from drakcelery import safe_files
 from drakcelery.artifacts.metadata import METADATA

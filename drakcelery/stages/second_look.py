@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from karton.core import Task
+from karton.core.task import Task
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 

@@ -18,6 +18,10 @@ from drakcelery.ledger.keys import queue_key, task_key
 
 HEAVY = {"celery", "redis", "karton", "minio", "boto3"}
 """What only a command that does something needs."""
+UNUSED = {"boto3", "botocore", "pefile", "pygments"}
+"""What is imported only because a library of ours imports it, or a module of ours for something else."""
+WITH_KARTON = ("status", "find")
+WITHOUT_KARTON = ("top --once", "slots", "hosts", "profiles", "watch-report")
 
 
 def test_help_fits() -> None:
@@ -60,13 +64,14 @@ def test_a_uid_or_a_host_needs_redis_alone(name: str) -> None:
     completing = {"_DRAKCELERY_COMPLETE": "bash_complete", "COMP_WORDS": f"drakcelery {name} x"}
     loaded = loaded_by([], {**completing, "COMP_CWORD": "2"})
     assert "redis" in loaded
-    assert not {"celery", "karton", "minio", "boto3", "rich", "opentelemetry"} & loaded
+    assert not {"celery", "karton", "minio", "rich", "opentelemetry", *UNUSED} & loaded
 
 
-def test_status_and_top_need_little(services: Services, redis_client: redis.Redis) -> None:
-    """Neither imports Celery or MinIO's client, and ``top`` no Karton, though a sample waits on its queue.
+def test_lists_need_little(services: Services, redis_client: redis.Redis) -> None:
+    """None imports Celery or a client of S3, and most no Karton, though a sample waits on its queue.
 
-    ``status`` forecasts when that starts, for which Karton's own parser reads the task.
+    ``status`` forecasts when that starts, for which Karton's own parser reads the task, and nothing else of
+    Karton's.
     """
     identity, task = "karton.drakrun-help", Task({"type": "sample"})
     redis_client.set(task_key(task.uid), task.serialize())
@@ -75,10 +80,26 @@ def test_status_and_top_need_little(services: Services, redis_client: redis.Redi
         "DRAKCELERY_REDIS_URL": services.redis.address(),
         "DRAKCELERY_DRAKRUN_IDENTITY": identity,
     }
-    for arguments, unneeded in ((["status"], ()), (["top", "--once"], ("karton", "boto3"))):
-        loaded = loaded_by(arguments, environment)
+    for command in WITH_KARTON + WITHOUT_KARTON:
+        loaded = loaded_by(command.split(), environment)
         assert "redis" in loaded
-        assert not {"celery", "minio", "opentelemetry", *unneeded} & loaded
+        assert ("karton" in loaded) == (command in WITH_KARTON)
+        assert not {"celery", "minio", "opentelemetry", *UNUSED} & loaded
+
+
+def test_what_is_deferred_comes_when_it_is_wanted() -> None:
+    """Karton's package is whole for whoever wants more of it than a module, and its classes are the same."""
+    code = (
+        "import sys\nfrom drakcelery.cli.lean import KARTON, defer\ndefer(KARTON)\ndefer(KARTON)\n"
+        "from karton.core.task import Task\nassert 'boto3' not in sys.modules\n"
+        "import karton.core\nassert karton.core.task.Task is Task\nassert 'boto3' not in sys.modules\n"
+        "assert karton.core.Task is Task\nfrom karton.core import Producer, backend\n"
+        "assert karton.core.backend is backend and Producer.__module__ == 'karton.core.karton'\n"
+        "assert 'boto3' in sys.modules\nassert not hasattr(karton.core, 'nothing')\n"
+        "import karton.core.nothing"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'karton.core.nothing'"
 
 
 def test_a_worker_becomes_one_without_celery() -> None:

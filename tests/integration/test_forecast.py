@@ -22,7 +22,7 @@ from drakcelery.forecast.backlog import LISTED
 from drakcelery.forecast.durations import Durations
 from drakcelery.forecast.forecast import Forecast, make_forecast
 from drakcelery.forecast.learning import Learned, Watched
-from drakcelery.ledger import Ledger
+from drakcelery.ledger import Ledger, Patience
 from drakcelery.ledger.durations import KEPT, MEMORY
 from drakcelery.model.analysis import Place, Stage, State
 from drakcelery.model.records import HostStatus, Record, SlotStatus
@@ -296,8 +296,8 @@ def status(services: Services, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     made: list[Ledger] = []
     real = wiring.make_ledger
 
-    def make(config: Settings) -> Ledger:
-        made.append(real(config))
+    def make(config: Settings, *, patience: Patience) -> Ledger:
+        made.append(real(config, patience=patience))
         return made[-1]
 
     def run(*arguments: str) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from karton.core import Task
+from karton.core.task import Task
 
 from drakcelery.errors import BadTask
 from drakcelery.karton import contract
