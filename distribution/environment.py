@@ -25,6 +25,7 @@ EXTRAS = ("misp", "stix", "tracing")
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 """Debian's package, and its program in /usr/bin."""
 DEBIANS = Path("/usr/bin") / PYTHON
+OURS = PurePosixPath("lib") / PYTHON / "site-packages" / "drakcelery"
 PROGRAMS = ("celery", "drakcelery")
 """Those of the environment's programs that people use."""
 BOOKS = ("direct_url.json", "INSTALLER", "REQUESTED", "RECORD")
@@ -41,7 +42,7 @@ def build(cache: Path, target: Path) -> None:
     (wheel,) = wheels.glob("*.whl")
     _pip(target, "--no-deps", str(wheel))
     _make_at_home(target)
-    _compile(target)
+    _compile(target, OURS)
 
 
 def version(cache: Path) -> str:
@@ -51,20 +52,21 @@ def version(cache: Path) -> str:
 
 
 def _dependencies(cache: Path) -> Path:
-    """An environment with all but drakcelery itself: made once for each state of the lock."""
+    """An environment with all but drakcelery itself: made and compiled once for each state of the lock."""
     wanted = "".join(f"{one}\n" for one in _requirements())
     digest = hashlib.sha256(LOCK.read_bytes() + wanted.encode() + _debians_version()).hexdigest()[:16]
-    place = cache / f"environment-{digest}"
+    place = cache / f"compiled-{digest}"
     if place.is_dir():
         return place
-    for old in cache.glob("environment-*"):
+    for old in cache.glob("compiled-*"):
         shutil.rmtree(old)
     cache.mkdir(parents=True, exist_ok=True)
-    draft, listed = cache / "environment-new", cache / "requirements.txt"
+    draft, listed = cache / "draft", cache / "requirements.txt"
     listed.write_text(wanted, encoding="utf-8")
     shutil.rmtree(draft, ignore_errors=True)
     run(str(DEBIANS), "-m", "venv", "--without-pip", "--symlinks", str(draft))
     _pip(draft, "--require-hashes", "--constraint", str(LOCK), "--requirement", str(listed))
+    _compile(draft, PurePosixPath("lib"))
     return draft.rename(place)
 
 
@@ -118,20 +120,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _compile(target: Path) -> None:
+def _compile(target: Path, part: PurePosixPath) -> None:
     """Byte code that is taken as it is: nothing writes there later, and no start compiles again."""
     run(
-        *(
-            str(target / "bin" / "python3"),
-            "-m",
-            "compileall",
-            "-q",
-            "-j",
-            "0",
-            "--invalidation-mode",
-            "unchecked-hash",
-        ),
-        *("-s", str(target), "-p", str(HOME), str(target / "lib")),
+        *(str(DEBIANS), "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"),
+        *("-s", str(target), "-p", str(HOME), str(target / part)),
         may_fail=True,  # some packages bring templates of modules, which no Python reads
     )
 
