@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PAGE = (ROOT / "docs" / "install.md").read_text(encoding="utf-8")
 OPT, BIN = "/opt/drakcelery", "/usr/local/bin"
+PIPS = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_COMPILE": "0"}
+"""Byte code takes two thirds of pip's time, and most of it is never run here."""
 
 
 def typed(heading: str) -> list[str]:
@@ -46,7 +48,7 @@ def follow(commands: list[str], here: Path, root: Path) -> None:
     done = subprocess.run(
         ["bash", "-euc", script],  # noqa: S607 the shell of who reads it
         cwd=here,
-        env={**os.environ, "PATH": path, "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        env={**os.environ, "PATH": path, **PIPS},
         capture_output=True,
         text=True,
         check=False,
