@@ -20,7 +20,7 @@ from drakcelery.errors import StackError
 from drakcelery.telemetry.logs import PROCESSES
 from tests.keys import leaked
 
-pytest_plugins = ["tests.flaky", "tests.left_open", "tests.order"]
+pytest_plugins = ["tests.flaky", "tests.left_open", "tests.order", "tests.out_of_sight"]
 
 # A busy machine is no fault of the code: no example is gated by time
 hypothesis.settings.register_profile(

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.conftest import require
+from tests.out_of_sight import call, mounts_of_its_own
 from tests.reference import ROOT
 
 SCMP_ACT_ALLOW = 0x7FFF0000
@@ -26,8 +27,7 @@ SCMP_CMP_MASKED_EQ = 7
 SCMP_FLTATR_CTL_NNP = 3
 NR_UNKNOWN = -1
 PROT_WRITE, PROT_EXEC = 2, 4
-CLONE_NEWNS = 0x00020000
-MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
+MS_BIND = 0x1000
 PR_CAPBSET_DROP = 24
 """Numbers of ``seccomp.h`` (libseccomp 2.5), ``mman.h``, ``sched.h``, ``mount.h`` and ``prctl.h``."""
 
@@ -150,26 +150,18 @@ def _closed() -> dict[Path, list[Path]]:
     return found
 
 
-def _call(name: str, *arguments: object) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, name)(*arguments) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{name}: {os.strerror(number)}")
-
-
 def _open_the_way(closed: Mapping[Path, list[Path]], hold: Path) -> None:
     """Show the caller, and only it, just what it needs of directories that are closed to other users."""
-    _call("unshare", CLONE_NEWNS)
-    _call("mount", None, b"/", None, MS_REC | MS_PRIVATE, None)
+    mounts_of_its_own()
     for directory, needed in closed.items():
         places = [hold / str(number) for number, _ in enumerate(needed)]
         for place, path in zip(places, needed, strict=True):
             place.mkdir(exist_ok=True)
-            _call("mount", bytes(path), bytes(place), None, MS_BIND, None)
-        _call("mount", b"none", bytes(directory), b"tmpfs", 0, b"mode=755")
+            call("mount", bytes(path), bytes(place), None, MS_BIND, None)
+        call("mount", b"none", bytes(directory), b"tmpfs", 0, b"mode=755")
         for place, path in zip(places, needed, strict=True):
             path.mkdir(parents=True, mode=0o755)
-            _call("mount", bytes(place), bytes(path), None, MS_BIND, None)
+            call("mount", bytes(place), bytes(path), None, MS_BIND, None)
 
 
 def apart(directories: Sequence[Path], hold: Path) -> Callable[[], None]:
@@ -184,11 +176,10 @@ def apart(directories: Sequence[Path], hold: Path) -> Callable[[], None]:
             path.mkdir(parents=True, exist_ok=True)
 
     def child() -> None:
-        _call("unshare", CLONE_NEWNS)
-        _call("mount", None, b"/", None, MS_REC | MS_PRIVATE, None)
+        mounts_of_its_own()
         for directory, (upper, work) in layers.items():
             options = f"lowerdir={directory},upperdir={upper},workdir={work}"
-            _call("mount", b"overlay", bytes(directory), b"overlay", 0, options.encode())
+            call("mount", b"overlay", bytes(directory), b"overlay", 0, options.encode())
 
     return child
 
@@ -209,7 +200,7 @@ def become(unit: Path, ids: Mapping[str, int], hold: Path, *, also: Sequence[int
         if closed:
             _open_the_way(closed, hold)
         for number in unwanted:
-            _call("prctl", PR_CAPBSET_DROP, number, 0, 0, 0)
+            call("prctl", PR_CAPBSET_DROP, number, 0, 0, 0)
         os.setgroups(also if uid else [])
         os.setgid(gid)
         os.setuid(uid)

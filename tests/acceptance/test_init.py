@@ -416,6 +416,8 @@ def test_pages_commands_run(page: str, root: Path) -> None:
         "no file systems can be mounted here",
     )
     etc, state = hold / "etc/upper", hold / "var/lib/upper/drakcelery"
+    if Path("/etc/drakcelery").exists():  # what is hidden from tests would be seen again
+        os.mknod(etc / "drakcelery", stat.S_IFCHR)  # overlayfs: there is no such name
     put(
         etc / "karton/karton.ini",
         "[redis]\nhost=karton\n[s3]\naddress=http://s3\naccess_key=a\nsecret_key=b\n",
