@@ -61,6 +61,8 @@ SHARED = frozenset(
 """Files that share one embedded stack (``tests.acceptance.conftest.deployment``)."""
 HEART = "tests/heart/"
 """Files that share the servers (``tests.conftest.services``), which each process starts for itself."""
+ITS_LARGEST = f"{HEART}test_every_error.py"
+"""It takes as long as all others: in one process with them it would be the last one at work."""
 
 
 class SideBySide(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
@@ -70,7 +72,7 @@ class SideBySide(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
         file: str = super()._split_scope(nodeid)
         if file in RULES:
             return A_LOOK_AT_THE_CODE
-        if file.startswith(HEART):
+        if file.startswith(HEART) and file != ITS_LARGEST:
             return HEART
         return "a shared stack" if file in SHARED else file
 
