@@ -121,11 +121,11 @@ class SlotFile:
         return not was_told
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, *, writes: bool = True) -> Iterator[sqlite3.Connection]:
         if not self._made:
             self.make()
         try:
-            with tables.opened(self._path) as database:
+            with tables.opened(self._path, writes=writes) as database:
                 before = database.total_changes
                 yield database
                 is_written = database.total_changes > before
@@ -141,7 +141,7 @@ class SlotFile:
 
     def all(self) -> list[Slot]:
         """Every slot, by name."""
-        with self._transaction() as database:
+        with self._transaction(writes=False) as database:
             rows = database.execute(
                 "select name, profile, state, uid, attempt, since, failures from slots"
             ).fetchall()

@@ -16,7 +16,7 @@ class SlotRuns(SlotFile):
 
     def failed_in(self, uid: str, *, since: int = 0) -> frozenset[str]:
         """The slots in which an analysis has failed, in the attempt *since* or after it."""
-        with self._transaction() as database:
+        with self._transaction(writes=False) as database:
             return history.failed(database, uid, since=since)
 
     def failed(
@@ -90,12 +90,12 @@ class SlotRuns(SlotFile):
 
     def open_charges(self) -> list[Run]:
         """Failed runs whose charge may still change."""
-        with self._transaction() as database:
+        with self._transaction(writes=False) as database:
             return history.read(database, only_open=True)
 
     def history(self) -> list[Run]:
         """The last runs of each slot, oldest first."""
-        with self._transaction() as database:
+        with self._transaction(writes=False) as database:
             return history.read(database)
 
     def settle_charge(self, run: Run, *, charged: bool, settled: bool) -> None:

@@ -89,7 +89,11 @@ class SlotTable(SlotRuns, SlotCanaries):
 
     def holds(self, name: str, uid: str, attempt: int) -> bool:
         """Whether the attempt has this slot."""
-        return any(slot.name == name and slot.holder == (uid, attempt) for slot in self.all())
+        with self._transaction(writes=False) as database:
+            held = database.execute(
+                "select 1 from slots where name = ? and uid = ? and attempt = ?", (name, uid, attempt)
+            )
+            return bool(held.fetchall())
 
     def probe(self, *, seconds: float) -> list[str]:
         """Give slots that were in quarantine for *seconds* another try; one more failure puts them back."""
@@ -117,7 +121,7 @@ class SlotTable(SlotRuns, SlotCanaries):
 
     def closed(self) -> list[Drain]:
         """All that operators keep closed."""
-        with self._transaction() as database:
+        with self._transaction(writes=False) as database:
             return drains.read(database)
 
     def soil(self, uid: str, attempt: int) -> bool:

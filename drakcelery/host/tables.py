@@ -75,12 +75,15 @@ def _file(path: Path) -> tuple[Path, int, int] | None:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """A transaction in the file, which must exist: SQLite would make one with any mode, and no table."""
+def opened(path: Path, *, writes: bool = True) -> Iterator[sqlite3.Connection]:
+    """A transaction in the file, which must exist: SQLite would make one with any mode, and no table.
+
+    One that *writes* is the only one in the file from its beginning; others read side by side.
+    """
     with _KEPT.lock:
         try:
             database = _KEPT.connection(path)
-            database.execute("begin immediate")
+            database.execute("begin immediate" if writes else "begin")
             yield database
             database.execute("commit")
         except BaseException:  # wherever a signal's handler raises it: this process must not keep the lock

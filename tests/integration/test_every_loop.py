@@ -137,7 +137,6 @@ LOOPS: dict[str, str] = {
     "recovery.takeover._here": "takeover",
     "host.slot_canaries.borrow": "a table of this host's own, in one read",
     "host.workspace.move": "a directory of this host's own, in one read",
-    "host.slots.holds": "a table of this host's own, in one read",
     "host.disk_space._measure": "what is gone takes no room",
     "worker.shutdown.run": "stopping",
     "stages.dispatch.send": ONE_BY_ONE,

@@ -102,23 +102,8 @@ class QuietSlots(SlotTable):
 
     theatre: Theatre
 
-    def _transaction(self) -> Any:
+    def _transaction(self, *, writes: bool = True) -> Any:
         theatre = getattr(self, "theatre", None)
-        if theatre is not None and not getattr(self, "_reading", False):
+        if theatre is not None and writes:
             theatre.cut("slots")
-        return super()._transaction()
-
-    def all(self) -> Any:
-        """As the original's, without a step."""
-        return self._read(super().all)
-
-    def closed(self) -> Any:
-        """As the original's, without a step."""
-        return self._read(super().closed)
-
-    def _read(self, read: Callable[[], Any]) -> Any:
-        self._reading = True
-        try:
-            return read()
-        finally:
-            self._reading = False
+        return super()._transaction(writes=writes)

@@ -202,6 +202,19 @@ sqlite3.connect(sys.argv[1], timeout=0).execute("begin immediate")
 """
 
 
+def test_reading_does_not_wait_for_who_writes(table: SlotTable, tmp_path: Path) -> None:
+    """The slot is held meanwhile, and nine processes of a host ask."""
+    assert table.claim("win10", "a-1", 1) == "vm-1"
+    with contextlib.closing(sqlite3.connect(tmp_path / "slots.sqlite", isolation_level=None)) as other:
+        other.execute("begin immediate")
+        other.execute("update slots set uid = 'a-2' where name = 'vm-1'")
+        assert table.holds("vm-1", "a-1", 1)
+        assert not table.holds("vm-1", "a-2", 1)
+        assert table.all()[0].holder == ("a-1", 1)
+        other.execute("commit")
+    assert table.holds("vm-1", "a-2", 1)
+
+
 def test_making_the_file_during_a_transaction(table: SlotTable, tmp_path: Path) -> None:
     """Another thread that makes sure of the file gives up no lock: there would be two who write."""
     path = tmp_path / "slots.sqlite"
