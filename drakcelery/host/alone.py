@@ -51,7 +51,7 @@ def alone(place: Path, waiting: Waiting) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: Path, how: int, waiting: Waiting) -> Iterator[None]:
-    with path.open("a") as file:
+    with path.open("ab", buffering=0) as file:
         while True:
             try:
                 fcntl.flock(file, how | fcntl.LOCK_NB)
