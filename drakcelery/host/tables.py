@@ -41,8 +41,9 @@ class _Kept:
             self._connection = sqlite3.connect(
                 place, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
             )
-            # Each transaction's journal stays, and is emptied: to make and remove a file takes longer
-            self._connection.execute("pragma journal_mode=truncate")
+            # Each transaction's journal stays, and is overwritten: to make and remove a file, or to change
+            # its size, takes longer
+            self._connection.execute("pragma journal_mode=persist")
         return self._connection
 
     def close(self) -> None:
