@@ -138,7 +138,7 @@ LOOPS: dict[str, str] = {
     "host.slot_canaries.borrow": "a table of this host's own, in one read",
     "host.workspace.move": "a directory of this host's own, in one read",
     "host.disk_space._measure": "what is gone takes no room",
-    "worker.shutdown.run": "stopping",
+    "worker.shutdown._holds": "stopping",
     "stages.dispatch.send": ONE_BY_ONE,
     "stages.second_look._offer": ONE_BY_ONE,
     "stages.suspicion.charge_moved": "a table of this host's own, in one read",
