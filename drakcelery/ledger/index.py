@@ -65,9 +65,9 @@ class Index:
             time, after = place
             least: float | str = query.since
             most: float | str = query.until
-            if after and query.newest_first:
+            if time and query.newest_first:
                 most = time
-            elif after:
+            elif time:
                 least = time
             more, last, at, *flat = self._scripts(
                 "find_values",
@@ -79,7 +79,7 @@ class Index:
                 enough=FOUND_AT_ONCE,
                 filters=_filters(query),
             )
-            place = (at, last) if last else place
+            place = (at, last) if at else place
             found = zip(flat[::2], flat[1::2], strict=True)
             yield Piece(
                 found=tuple((uid, (time, uid)) for uid, time in found), following=place if more else None

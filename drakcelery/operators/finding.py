@@ -51,7 +51,7 @@ def find(
     """
     _check(query)
     stages = _stages(ledger, query)
-    stage, place = _read(after, stages) if after else (next(iter(stages)), START)
+    stage, place = _read(after, stages) if after else (next(iter(stages), LIVE), START)
     left = list(itertools.dropwhile(lambda name: name != stage, stages))
     deadline = time.monotonic() + seconds
     found: dict[str, tuple[Record, str]] = {}
@@ -89,17 +89,15 @@ def _check(query: Query) -> None:
 
 
 def _stages(ledger: Ledger, query: Query) -> dict[str, Pieces]:
-    """Where it is looked for, in order.
+    """Where it is looked for, in order; empty if nothing can be there."""
+    live: dict[str, Pieces] = {LIVE: lambda place: _live(ledger, place)} if query.wants_live else {}
+    ended = _stages_of_ended(ledger, query) if query.wants_ended else {}
+    return live | ended if query.newest_first else ended | live
 
-    Raises:
-        StackError: nothing can be there.
-    """
+
+def _stages_of_ended(ledger: Ledger, query: Query) -> dict[str, Pieces]:
     index = ledger.index
     stages: dict[str, Pieces] = {}
-    if query.wants_live and query.newest_first:
-        stages[LIVE] = lambda place: _live(ledger, place)
-    if not query.wants_ended:
-        return stages
     if query.text:
         if is_prefix(query.text):
             stages["uid"] = lambda place: index.by_prefix("u", query.text or "", query, place)
@@ -114,8 +112,6 @@ def _stages(ledger: Ledger, query: Query) -> dict[str, Pieces]:
         stages["name"] = lambda place: index.by_text(query.name, query.reason, query, place)
     else:
         stages["values"] = lambda place: index.by_values(query, place)
-    if query.wants_live and not query.newest_first:
-        stages[LIVE] = lambda place: _live(ledger, place)
     return stages
 
 

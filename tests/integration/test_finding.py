@@ -151,6 +151,8 @@ def some(ledger: Ledger) -> Ledger:
         ({"state": "FAILED"}, ["bbbb-1", "aaaa-2"]),
         ({"state": "FAILED", "host": "rack-1"}, ["aaaa-2"]),
         ({"state": "QUEUED"}, ["aaaa-3"]),
+        ({"state": "QUEUED", "newest_first": False}, ["aaaa-3"]),
+        ({"state": "QUEUED", "engine": "drakvuf"}, []),
         ({"state": "CANCELLED"}, []),
         ({"host": "rack-2"}, ["aaaa-1"]),
         ({"host": "rack-2:x\n"}, []),

@@ -35,15 +35,12 @@ local function uid_in(line, keys)
   return is_in_all(keys, uid) and uid or nil
 end
 
--- Piece of a window's lines that ends before `stop`, whole lines only, and where it begins
+-- Piece of a window's lines that ends before `stop`, where it begins, and where in it the first whole line does: to cut
+-- off what stands before that would copy all the rest, which takes as long as to read it
 local function piece_before(key, stop)
   local start = math.max(0, stop - PIECE)
   local piece = redis.call('GETRANGE', key, start, stop - 1)
-  local first = string.find(piece, '\n', 1, true)
-  if not first then
-    return '', start
-  end
-  return string.sub(piece, first), start + first - 1
+  return piece, start, string.find(piece, '\n', 1, true)
 end
 
 -- Where the line of a place begins, if it does within so many bytes
@@ -53,19 +50,20 @@ local function line_before(piece, place, bytes)
   return begin and back - 1 + begin
 end
 
--- The lines of a piece that hold the needle, with their places in it
-local function hits(piece)
-  local found, at = {}, 1
-  while true do
+-- The lines of a piece that hold the needle, with their places in it; the first begins at `first`, none if that is nil
+local function hits(piece, first)
+  local found, at = {}, first
+  while at do
     local hit = string.find(piece, needle, at, true)
     if not hit then
-      return found
+      break
     end
-    local begin = line_before(piece, hit, USUAL) or line_before(piece, hit, LONGEST) or 1
+    local begin = line_before(piece, hit, USUAL) or line_before(piece, hit, LONGEST) or first
     local stop = string.find(piece, '\n', hit, true) or #piece + 1
     found[#found + 1] = {begin, string.sub(piece, begin + 1, stop - 1)}
     at = stop + 1
   end
+  return found
 end
 
 for _, window in ipairs(windows(ARG.least, ARG.most, true)) do
@@ -78,8 +76,8 @@ for _, window in ipairs(windows(ARG.least, ARG.most, true)) do
         answer[1], answer[2], answer[3] = 1, window, tostring(stop)
         return answer
       end
-      local piece, start = piece_before(key, stop)
-      local found = hits(piece)
+      local piece, start, first = piece_before(key, stop)
+      local found = hits(piece, first)
       for i = #found, 1, -1 do
         local begin, line = found[i][1], found[i][2]
         if count >= tonumber(ARG.enough) then
@@ -93,7 +91,7 @@ for _, window in ipairs(windows(ARG.least, ARG.most, true)) do
           answer[#answer + 1] = uid
         end
       end
-      left, stop = left - PIECE, start
+      left, stop = left - PIECE, start + (first or 1) - 1
     end
   end
 end

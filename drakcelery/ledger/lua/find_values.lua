@@ -9,8 +9,10 @@
 -- ARG limit     how many are looked at at most
 -- ARG enough    after how many found it stops
 -- ARG filters*  what is wanted: field:value
--- returns 1 if there may be more, the last one looked at and its time, then uid and time of each
+-- returns 1 if there may be more, the last one looked at and its time ('' and a time where a window was passed over), then
+-- uid and time of each
 local PIECE = 200
+local SOON = 5000 -- so many are compared in 2 ms
 local filters, is_newest = ARG.filters, ARG.newest == '1'
 local start = is_newest and ARG.most or ARG.least
 local looked, answer = 0, {0, '', ''}
@@ -52,6 +54,22 @@ local function scan(base, keys)
   return false
 end
 
+-- Whether no analysis is in all of the sets, as far as that is soon known. To look at each from here takes ten times as
+-- long; pcall, since Redis has this command from 7.0 on, and older users may not have the right to it
+local function share_nothing(keys, least)
+  if least == 0 or #keys == 1 or least > SOON then
+    return least == 0
+  end
+  local words = {#keys, unpack(keys)}
+  words[#words + 1], words[#words + 2] = 'LIMIT', 1
+  return redis.pcall('ZINTERCARD', unpack(words)) == 0
+end
+
+-- What lies behind a window in the order of the search, as a time; they have six decimals
+local function behind(window)
+  return string.format('%.6f', is_newest and window * SPAN - 0.000001 or (window + 1) * SPAN)
+end
+
 if #filters == 0 then
   answer[1] = scan(KEY.done, {}) and 1 or 0
   return answer
@@ -64,9 +82,17 @@ for _, window in ipairs(windows(ARG.least, ARG.most, is_newest)) do
       base, least = key, size
     end
   end
-  if least > 0 and scan(base, keys) then
-    answer[1] = 1
-    break
+  if not share_nothing(keys, least) then
+    if scan(base, keys) then
+      answer[1] = 1
+      break
+    end
+  elseif least > 0 then
+    looked, answer[2], answer[3] = looked + least, '', behind(window)
+    if looked >= tonumber(ARG.limit) then
+      answer[1] = 1
+      break
+    end
   end
 end
 return answer
