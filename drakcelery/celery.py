@@ -104,9 +104,7 @@ def publish(self: Task[Any, Any], message: dict[str, Any]) -> dict[str, Any] | N
 @setup_logging.connect
 def _log_our_way(**_: Any) -> None:
     """Keep Celery from setting up logging of its own."""
-    ours = app.settings.drakcelery
-    logs.configure(level=ours.log_level, style=ours.log_format, host=ours.host)
-    logs.report_crashes()
+    logs.start(app.settings)
 
 
 @inspect_command()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+from drakcelery.lean import without
 
 if TYPE_CHECKING:
     from drakcelery.ledger import Ledger
@@ -17,18 +17,6 @@ UNUSED = ("opentelemetry", "rich")
 Pygments, for tracebacks in colour."""
 KARTON = "karton.core"
 """What imports boto3, which Karton's tasks, in a module of their own, have no use for."""
-
-
-@contextlib.contextmanager
-def without(*names: str) -> Iterator[None]:
-    """Let imports within the block find no module of these *names*, unless they are imported already."""
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None: the import fails, as documented
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
 
 
 def defer(name: str) -> None:

@@ -1,25 +1,20 @@
-"""drakcelery's processes that are not Celery's: ingress, and karton-system if Karton has none."""
+"""The process of ingress."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import functools
-import logging
 import signal
 import threading
 from collections.abc import Iterator
 
 import structlog
-from karton.system import SystemService
 
 from drakcelery.broker.life import ask
-from drakcelery.errors import SettingsError
 from drakcelery.failpoints import arm
 from drakcelery.ingress import Ingress, fleet_metrics
 from drakcelery.ingress.waiting import Lane
-from drakcelery.karton.backend import complete
-from drakcelery.karton.submit import karton_config
 from drakcelery.ledger.outbox import Outbox
 from drakcelery.notifications.webhook import ANSWER_SECONDS, CONNECT_SECONDS, Notifier, Webhook
 from drakcelery.recovery.duty import Duty
@@ -33,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 def run_ingress(settings: Settings) -> None:
     """Take samples from Karton until SIGTERM or SIGINT."""
-    _configure_logs(settings)
+    logs.start(settings)
     arm(fault_plan())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -94,35 +89,3 @@ def _notifier(settings: Settings, notices: Outbox, stop: threading.Event) -> Not
     notifier = Notifier(notices, Webhook(ours), events=ours.events, stop=stop)
     notifier.start()
     return notifier
-
-
-def run_system(settings: Settings) -> None:
-    """karton-system on our settings, for a machine that has no Karton yet. Makes Karton's bucket."""
-    if settings.drakmon.system_disable:
-        raise SettingsError(
-            "[drakmon] system_disable=1: a karton-system runs elsewhere, this one would be a second"
-        )
-    _configure_logs(settings)
-    service = _System(karton_config(settings))
-    complete(service.backend, settings.s3)
-    service.ensure_bucket_exists(create=True)
-    service.loop()
-
-
-class _System(SystemService):  # type: ignore[misc] # karton.system ships no types
-    """karton-system, with log lines like our other processes; Karton's own log (``karton.log``) gets them as
-    before."""
-
-    def setup_logger(self, level: str | int | None = None) -> None:
-        """Called by ``loop``: log through our handlers, not through Karton's own handler for standard
-        error."""
-        super().setup_logger(level)
-        self.log.handlers[:] = [self.log_handler] if self.log_handler in self.log.handlers else []
-        self.log.setLevel(logging.NOTSET)  # [drakcelery] log_level counts
-        self.log.propagate = True
-
-
-def _configure_logs(settings: Settings) -> None:
-    ours = settings.drakcelery
-    logs.configure(level=ours.log_level, style=ours.log_format, host=ours.host)
-    logs.report_crashes()

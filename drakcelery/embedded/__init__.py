@@ -35,7 +35,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from drakcelery.errors import StackError
 from drakcelery.telemetry import logs
@@ -54,6 +53,8 @@ def run(data_dir: Path, *, slots: Mapping[str, str], overrides: Overrides, verbo
         StackError: it does not start, runs already, or a part of it ended by itself.
     """
     make = stack_class()
+    from rich.console import Console
+
     from drakcelery.embedded.lines import Lines
     from drakcelery.embedded.screen import Screen
 

@@ -6,17 +6,23 @@ import functools
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from drakcelery.embedded import stack_class
-from drakcelery.embedded.background import LAST_WORDS
-from drakcelery.embedded.lines import Lines
-from drakcelery.embedded.onlooker import Onlooker
-from drakcelery.errors import DrakceleryError
-from drakcelery.telemetry import logs
+from drakcelery import garbage, lean
+
+if TYPE_CHECKING:
+    from drakcelery.embedded.onlooker import Onlooker
 
 
 def main(request: Path) -> None:
     """Run the stack until a signal comes; an error's sentence is the last output."""
+    garbage.spare()
+    lean.start("structlog", "redis", "minio")
+    from drakcelery.embedded import stack_class
+    from drakcelery.embedded.background import LAST_WORDS
+    from drakcelery.errors import DrakceleryError
+    from drakcelery.telemetry import logs
+
     logs.configure(level="info", style="console")
     arguments = json.loads(request.read_text(encoding="utf-8"))
     request.unlink()
@@ -34,6 +40,8 @@ def main(request: Path) -> None:
 
 
 def _onlooker(data_dir: Path) -> Onlooker:
+    from drakcelery.embedded.lines import Lines
+
     return Lines(functools.partial(print, flush=True), data_dir)
 
 

@@ -63,9 +63,7 @@ def serve(context: click.Context, tornado_argv: Sequence[str]) -> None:
 
 def _make(context: click.Context, tornado_argv: Sequence[str]) -> FleetFlower:
     ours: Settings = context.obj.app.settings
-    about = ours.drakcelery
-    logs.configure(level=about.log_level, style=about.log_format, host=about.host)
-    logs.report_crashes()
+    logs.start(ours)
     tracing.start(ours)
     options.address, options.port = ours.flower.address, ours.flower.port
     options.max_tasks = MOST_TASKS

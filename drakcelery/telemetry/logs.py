@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import orjson
 import structlog
@@ -34,6 +34,9 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 from drakcelery import safe_files
 from drakcelery.model.analysis import Stage
 from drakcelery.telemetry.log_values import FILE_CHARACTERS, exception_text, tamed
+
+if TYPE_CHECKING:
+    from drakcelery.settings import Settings
 
 LIBRARY = "library"
 """The action of a line that a library logged, such as Celery, kombu, Karton or urllib3."""
@@ -101,6 +104,13 @@ def about(**context: object) -> Iterator[None]:
 def this_machine() -> str:
     """The host of a process that has no settings: what ``[drakcelery] host`` is by default."""
     return socket.gethostname().split(".")[0] or "localhost"
+
+
+def start(settings: Settings) -> None:
+    """Log as the settings of this process say, and what ends it too."""
+    ours = settings.drakcelery
+    configure(level=ours.log_level, style=ours.log_format, host=ours.host)
+    report_crashes()
 
 
 def configure(*, level: str, style: Literal["console", "json"], host: str | None = None) -> None:

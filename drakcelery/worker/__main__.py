@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import gc
 
-from drakcelery import garbage
+from drakcelery import garbage, lean
 
 
 def main() -> None:
     """Run a worker until it is stopped. Does not return."""
     garbage.spare()
+    lean.start()
     from celery.app.utils import find_app
     from celery.bin.base import CLIContext
     from celery.bin.worker import worker

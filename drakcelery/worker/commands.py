@@ -16,6 +16,8 @@ IO_PROCESSES = 4
 """Collect keeps a core busy; upload and publish wait for S3 and Redis."""
 WORKER = ("-m", "drakcelery.worker")
 """As ``celery --quiet -A drakcelery worker``: :mod:`drakcelery.worker.__main__`."""
+FLOWER = ("-m", "drakcelery.flower")
+"""As ``celery --quiet -A drakcelery flower``: :mod:`drakcelery.flower.__main__`."""
 CELERY_OPTIONS = (
     "--without-gossip",  # nobody listens to it, and it stumbles over a lost connection (Celery 5.7)
     "--without-mingle",  # it takes a second: broker.hello does it beside the work
@@ -49,7 +51,7 @@ def io_command(settings: Settings) -> list[str]:
 
 def flower_command(settings: Settings) -> list[str]:  # noqa: ARG001 all commands are made alike
     """``celery flower``, which reads ``[flower]`` itself (:mod:`drakcelery.flower.command`)."""
-    return ["-m", "celery", "--quiet", "-A", "drakcelery", "flower"]
+    return [*FLOWER]
 
 
 COMMANDS: dict[str, Callable[[Settings], list[str]]] = {

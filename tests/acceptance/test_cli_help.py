@@ -108,10 +108,10 @@ def test_a_worker_becomes_one_without_celery() -> None:
 
 
 def test_a_worker_needs_no_other_command_of_celery() -> None:
-    """Neither Flower, which has its command in Celery's, nor Tornado is imported by a worker."""
+    """Neither Flower, which has its command in Celery's, nor what libraries do without is imported."""
     loaded = loaded_by(["--help"], {}, main="drakcelery.worker.__main__")
     assert {"celery", "karton", "minio"} <= loaded
-    assert not {"flower", "tornado"} & loaded
+    assert not {"flower", "tornado", "boto3", "rich", "opentelemetry"} & loaded
 
 
 def loaded_by(arguments: list[str], environment: dict[str, str], *, main: str = "drakcelery.cli") -> set[str]:

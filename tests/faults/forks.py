@@ -27,6 +27,7 @@ IMPORTED = (
     *("celery.bin.worker", "celery.apps.worker", "celery.concurrency.prefork", "celery.worker.autoscale"),
     *("celery.worker.components", "celery.worker.consumer", "celery.worker.strategy"),
     *("drakcelery.celery", "drakcelery.cli.roles", "drakcelery.cli.karton_roles", "drakcelery.cli.services"),
+    "drakcelery.cli.karton_system",
     *("drakcelery.ingress", "drakcelery.engines.replay", "drakcelery.telemetry.exposition"),
     *("karton.system.system", "kombu.transport.redis", "kombu.transport.pyamqp"),
 )

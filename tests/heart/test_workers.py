@@ -436,7 +436,7 @@ def test_commands_that_become_celery(bench: Bench, monkeypatch: pytest.MonkeyPat
     vm, io, flower = seen
     assert {f"--hostname=vm@{HOST}", f"--queues={vm_queue(HOST)}", "--concurrency=3"} <= set(vm)
     assert f"--hostname=io@{HOST}" in io
-    assert flower[-1] == "flower"
+    assert flower[-1] == "drakcelery.flower"
 
 
 def test_a_host_that_is_shut_down(bench: Bench) -> None:

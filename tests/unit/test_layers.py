@@ -18,6 +18,7 @@ BEGIN, END = "<!-- layers -->", "<!-- /layers -->"
 
 LAYERS = (
     "garbage",
+    "lean",
     "errors",
     "failpoints",
     "safe_files",
