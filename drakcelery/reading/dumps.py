@@ -54,7 +54,8 @@ class Dumps:
 
     def __init__(self, archive: zipfile.ZipFile, where: str) -> None:
         self._archive, self._where = archive, where
-        members = {one.filename: one for one in archive.infolist() if not one.is_dir()}
+        # Not is_dir(), which expects that a member has a name
+        members = {one.filename: one for one in archive.infolist() if not one.filename.endswith("/")}
         self._members = {
             name.removeprefix(FOLDER): one
             for name, one in members.items()

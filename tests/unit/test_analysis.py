@@ -377,6 +377,17 @@ def test_a_damaged_zip(method: int, changes: list[tuple[int, bytes]]) -> None:
                     pass
 
 
+def test_a_member_without_a_name() -> None:
+    """It is odd, and the dumps beside it are read."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("nameless", b"")
+        archive.writestr("dumps/1000_00000000000000aa", b"MZ")
+    data = file.getvalue().replace(b"nameless", b"\0ameless")
+    with Dumps.of(io.BytesIO(data), "here") as dumps:
+        assert (dumps.odd, [one.name for one in dumps]) == (1, ["1000_00000000000000aa"])
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED])
 def test_a_damaged_member(method: int) -> None:
     """Each decompressor says it by an exception of its own."""
