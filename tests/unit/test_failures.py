@@ -14,6 +14,7 @@ from drakcelery.errors import (
     EvidenceLost,
     GuestLost,
     InDoubt,
+    SlotsBlocked,
     StorageAway,
     StorageError,
 )
@@ -28,6 +29,7 @@ ENDS: dict[str, tuple[Stage, DrakceleryError]] = {
     "InDoubt": (Stage.RUN, InDoubt("no process was seen")),
     "GuestLost": (Stage.RUN, GuestLost("gone")),
     "EngineError": (Stage.PREPARE, EngineError("no answer")),
+    "SlotsUnusable, a guest": (Stage.RUN, SlotsBlocked("the slot table cannot be written")),
     "any other": (Stage.COLLECT, EvidenceLost("a file is gone")),
 }
 """An error for each row by which an attempt ends, and the stage that it comes from."""
