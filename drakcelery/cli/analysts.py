@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from drakcelery import lean
 from drakcelery.cli.completion import uids
-from drakcelery.cli.lean import KARTON, defer, ledger_of
-from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.cli.options import json_option, ledger_of, read_settings, with_settings
 
 if TYPE_CHECKING:
     from drakcelery.ledger import Ledger
@@ -34,7 +34,7 @@ def status(uid: str | None, as_json: bool, config: Path | None, data_dir: Path |
     """
     ours = read_settings(config, data_dir)
     ledger = ledger_of(ours)
-    defer(KARTON)
+    lean.start("karton.core")
     if uid:
         show_one(ours, ledger, uid, as_json=as_json)
     else:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from drakcelery.cli import lean
-from drakcelery.cli.options import read_settings
+from drakcelery.cli.options import ledger_of, read_settings
 from drakcelery.errors import DrakceleryError
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def _offered(context: click.Context, incomplete: str, names: Callable[[Ledger], 
     """Those of *names* that begin as somebody has typed; none if Redis does not say them."""
     given = context.params
     try:
-        ledger = lean.ledger_of(read_settings(given.get("config"), given.get("data_dir")), hurried=True)
+        ledger = ledger_of(read_settings(given.get("config"), given.get("data_dir")), hurried=True)
     except DrakceleryError:
         return []
     from redis.exceptions import RedisError

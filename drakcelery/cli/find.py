@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from drakcelery.cli.lean import KARTON, defer, ledger_of
-from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery import lean
+from drakcelery.cli.options import json_option, ledger_of, read_settings, with_settings
 from drakcelery.model.states import State
 
 MOST = 1000
@@ -77,7 +77,7 @@ def find(
         raise click.UsageError("--since is later than --until: nothing ended between them")
     query = Query.model_validate({**given, "text": text, "newest_first": not oldest})
     ledger = ledger_of(read_settings(config, data_dir))
-    defer(KARTON)
+    lean.start("karton.core")
 
     from drakcelery.operators import finding, views
     from drakcelery.operators.status_document import AnalysisStatus

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from drakcelery.cli.lean import ledger_of
-from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.cli.options import json_option, ledger_of, read_settings, with_settings
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

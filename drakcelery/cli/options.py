@@ -1,4 +1,4 @@
-"""The options that commands share."""
+"""The options that commands share, and what is made of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from drakcelery import lean
+
 if TYPE_CHECKING:
+    from drakcelery.ledger import Ledger
     from drakcelery.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,6 +30,18 @@ def read_settings(config: Path | None, data_dir: Path | None) -> Settings:
     if context is not None:  # used to explain errors of Redis
         context.find_root().obj = ours
     return ours
+
+
+def ledger_of(ours: Settings, *, hurried: bool = False) -> Ledger:
+    """As :func:`drakcelery.wiring.make_ledger`, and quickly; *hurried*: somebody waits at the prompt.
+
+    To be called before anything else imports redis-py or structlog.
+    """
+    lean.start("structlog", "redis")
+    from drakcelery.ledger import Patience
+    from drakcelery.wiring import make_ledger
+
+    return make_ledger(ours, patience=Patience.NONE if hurried else Patience.SHORT)
 
 
 def with_settings(command: F) -> F:

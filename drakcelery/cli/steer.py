@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from drakcelery.cli.completion import hosts, slots, uids
-from drakcelery.cli.lean import ledger_of
-from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.cli.options import json_option, ledger_of, read_settings, with_settings
 from drakcelery.model.text import clean
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from pathlib import Path
 import click
 
 from drakcelery.cli.completion import watched_profiles, watched_qualities
-from drakcelery.cli.lean import ledger_of
-from drakcelery.cli.options import json_option, read_settings, with_settings
+from drakcelery.cli.options import json_option, ledger_of, read_settings, with_settings
 
 
 def _finite(_context: click.Context, _option: click.Parameter, value: float | None) -> float | None:

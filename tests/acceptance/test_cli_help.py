@@ -87,21 +87,6 @@ def test_lists_need_little(services: Services, redis_client: redis.Redis) -> Non
         assert not {"celery", "minio", "opentelemetry", *UNUSED} & loaded
 
 
-def test_what_is_deferred_comes_when_it_is_wanted() -> None:
-    """Karton's package is whole for whoever wants more of it than a module, and its classes are the same."""
-    code = (
-        "import sys\nfrom drakcelery.cli.lean import KARTON, defer\ndefer(KARTON)\ndefer(KARTON)\n"
-        "from karton.core.task import Task\nassert 'boto3' not in sys.modules\n"
-        "import karton.core\nassert karton.core.task.Task is Task\nassert 'boto3' not in sys.modules\n"
-        "assert karton.core.Task is Task\nfrom karton.core import Producer, backend\n"
-        "assert karton.core.backend is backend and Producer.__module__ == 'karton.core.karton'\n"
-        "assert 'boto3' in sys.modules\nassert not hasattr(karton.core, 'nothing')\n"
-        "import karton.core.nothing"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'karton.core.nothing'"
-
-
 def test_a_worker_becomes_one_without_celery() -> None:
     """The command that is replaced by the worker's own process reads settings, and imports no Celery."""
     assert not HEAVY & loaded_by(["worker", "vm", "--help"], {})
