@@ -37,7 +37,7 @@ Watch = Callable[[Mapping[str, Sequence[bytes]]], None]
 
 _BLOCK = 256 * 1024
 """How many bytes are split into lines at a time: as many as a core's cache holds."""
-_BATCH = 4 * 1024**2
+_BATCH = 8 * 1024**2
 """Bytes that another thread writes at once; few writes, since each waits for the interpreter's lock."""
 
 
