@@ -708,6 +708,9 @@ def test_servers_away(fleet: Fleet, servers: Services, situation: None, web: Web
         page = opened.page
         page.goto("/analysis/short")
         expect(page.locator("#artifacts")).to_contain_text("metadata.json")
+        # What is asked for before the server stops would be answered with its absence
+        expect(page.locator("#report-ending")).not_to_be_empty()
+        expect(page.locator(".report-panel:not([hidden]) .report-status")).not_to_be_empty()
         stop_server(servers, "SeaweedFS")
         expect(page.locator("#artifacts-empty")).to_contain_text("does not answer", timeout=30_000)
         expect(page.locator("#state")).to_have_text("PUBLISHED")
