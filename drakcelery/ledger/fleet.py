@@ -12,6 +12,7 @@ import redis
 
 from drakcelery.ledger import clock, turns
 from drakcelery.ledger.keys import FLEET, host_key, io_key, judging_key
+from drakcelery.ledger.scripts import Scripts
 from drakcelery.model import timeouts
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Capacity
@@ -36,19 +37,20 @@ class Fleet:
         *odd* is told of each host whose report cannot be read.
         """
         self._redis = client
+        self._scripts = Scripts(client, "report")
         self._odd = odd
 
     def report(self, status: HostStatus, *, lasts: float = timeouts.DEFAULT.host) -> None:
         """Say that a host is alive, and what its slots do; after *lasts* seconds it counts as gone."""
-        now = clock.now(self._redis)
-        seen = {str(Place(profile=slot.profile, host=status.host)): now for slot in status.slots}
-        with self._redis.pipeline() as pipe:
-            pipe.set(host_key(status.host), status.model_dump_json(), px=int(lasts * 1000))
-            if seen:
-                pipe.zadd(FLEET, seen)
-                pipe.zremrangebyscore(FLEET, "-inf", now - MEMORY)
-                pipe.expire(FLEET, MEMORY)
-            pipe.execute()
+        places = sorted({str(Place(profile=slot.profile, host=status.host)) for slot in status.slots})
+        self._scripts(
+            "report",
+            {"host": host_key(status.host)},
+            status=status.model_dump_json(),
+            lasts=int(lasts * 1000),
+            memory=MEMORY,
+            places=places,
+        )
 
     def retire(self, host: str) -> None:
         """A host's vm worker stops."""
