@@ -40,7 +40,7 @@ from drakcelery.ingress import Ingress, Round
 from drakcelery.karton import contract
 from drakcelery.ledger import Ledger
 from drakcelery.ledger.inbox import Inbox
-from drakcelery.ledger.keys import DUE, host_key, record_key, task_key
+from drakcelery.ledger.keys import DUE, WATCH, host_key, record_key, task_key
 from drakcelery.ledger.watch import ServerId
 from drakcelery.model.analysis import Stage
 from drakcelery.model.records import HostStatus, Record, SlotStatus
@@ -329,10 +329,13 @@ class Fleet:
         return True
 
     def lose(self, names: Sequence[str]) -> list[Host]:
-        """Hosts vanish with what they have in hand, as if half a minute ago; returns them."""
+        """Hosts vanish with what they have in hand, as if half a minute ago, and somebody has listened since;
+        returns them."""
         lost = [self.hosts.pop(name) for name in names]
-        old = f"{self.ledger.now() - DEFAULT.lost - DEFAULT.host:.6f}"
+        now = self.ledger.now()
+        old = f"{now - DEFAULT.lost - DEFAULT.host:.6f}"
         with self.client.pipeline(transaction=False) as pipe:
+            pipe.hset(WATCH, mapping={"since": old, "last": f"{now:.6f}"})
             for host in lost:
                 pipe.delete(host_key(host.name))
                 for holder in filter(None, host.slots.values()):
