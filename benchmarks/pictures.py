@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.measuring import Result
 from benchmarks.pages import Run, figure
-from benchmarks.targets import Target, target_of
+from benchmarks.targets import TARGETS, Target, target_of
 
 OURS, PEER, LIMIT, MISSED = "#2b6cb0", "#a0aec0", "#e2e8f0", "#c53030"
 COLUMNS = 3
@@ -20,8 +22,6 @@ TITLE = 34
 """Characters that fit above a panel."""
 SAME = "with "
 """How a peer is called that is the same with fewer hosts, or fewer samples."""
-SPEEDS = ("ms", "s", "%")
-"""Units of what is drawn even where it has no peer."""
 NEWEST = 30
 """How many runs of the history are drawn."""
 DOTS = 110
@@ -32,7 +32,7 @@ def draw_results(results: Sequence[Result], path: Path) -> None:
     """A panel for each thing that was measured: our bar, the peers', the limit's, a line for the target."""
     shown = filter(_is_drawn, results)
     panels = [list(rows) for _, rows in groupby(shown, key=lambda one: (one.name, one.unit))]
-    lines = -(-len(panels) // COLUMNS)
+    lines = max(1, -(-len(panels) // COLUMNS))
     picture = Figure(figsize=(4.2 * COLUMNS, 2.1 * lines), layout="constrained")
     axes = list(picture.subplots(lines, COLUMNS, squeeze=False).flat)
     for panel, place in zip(panels, axes, strict=False):
@@ -43,10 +43,15 @@ def draw_results(results: Sequence[Result], path: Path) -> None:
 
 
 def _is_drawn(result: Result) -> bool:
-    """Not how a cost grows with the fleet, which is flat, nor what only has to stay below a bound."""
-    if result.peer_name is not None:
-        return not result.peer_name.startswith(SAME)
-    return target_of(result) is not None and result.unit in SPEEDS
+    """What has a target, beside a peer or a limit; not how a cost grows with the fleet, which is flat."""
+    if not _has_target(result.name) or (result.peer_name or "").startswith(SAME):
+        return False
+    return result.peer_name is not None or result.limit is not None
+
+
+def _has_target(name: str) -> bool:
+    """Whether something is wanted of the measurement, whichever its peer."""
+    return any(re.fullmatch(target.name, name) for target in TARGETS)
 
 
 def _draw_panel(rows: Sequence[Result], place: Axes) -> None:
@@ -87,9 +92,11 @@ def _bound_of(target: Target, result: Result) -> float | None:
 
 
 def draw_history(runs: Sequence[Run], path: Path) -> None:
-    """A panel for each measurement: its ratios in the newest runs, so that a change for the worse is seen."""
+    """A panel for each measurement with a target: its ratios in the newest runs: did it get worse?"""
     shown = runs[-NEWEST:]
-    names = sorted({name for run in shown for name in run.ratios if f" / {SAME}" not in name})
+    known = Counter(name for run in shown for name in run.ratios)
+    least = min(2, len(shown))  # one point shows no change
+    names = sorted(name for name, seen in known.items() if seen >= least and _has_target(_measured(name)))
     panels = [list(group) for _, group in groupby(names, key=_measured)]
     lines = max(1, -(-len(panels) // COLUMNS))
     picture = Figure(figsize=(4.2 * COLUMNS, 2.1 * lines), layout="constrained")

@@ -104,12 +104,20 @@ def test_write(tmp_path: Path) -> None:
 
 
 def test_equal_figures_give_equal_pictures(tmp_path: Path) -> None:
-    """A picture in the repository changes only where a figure did."""
+    """A picture in the repository changes only where a figure with a target did."""
     from benchmarks import pictures  # when it is needed: matplotlib takes a second
 
-    for name in ("a.png", "b.png"):
-        pictures.draw_results([RATE, TIME, ALONE], tmp_path / name)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    aimed = replace(RATE, name="dumps to zip")
+    drawn = {
+        "a": [aimed],
+        "b": [aimed, RATE, TIME, ALONE],
+        "other": [replace(aimed, ours=301)],
+        "none": [RATE],
+    }
+    for name, results in drawn.items():
+        pictures.draw_results(results, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert len({(tmp_path / name).read_bytes() for name in ("a", "other", "none")}) == 3
 
 
 def test_history_is_kept(tmp_path: Path) -> None:
