@@ -44,7 +44,7 @@ class Stopper(threading.Thread):
         deadline = time.monotonic() + patience
         log.info("stopping", patience=patience)
         while self._holds(late=self._hurry.is_set() or time.monotonic() >= deadline):
-            self._hurry.wait(LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)  # an Event to wait for would no longer make it wait once it is set
         log.info("stopped")
 
     def _holds(self, *, late: bool) -> bool:
@@ -55,7 +55,6 @@ class Stopper(threading.Thread):
                 if late or slot.is_canary or slot.state is SlotState.READY:
                     give_up(self._context, slot, "the host is stopping", Fault.STOPPED)
         except SlotsUnusable:  # which was told; nobody knows what runs
-            time.sleep(LOOK_SECONDS)
             return True
         return bool(held)
 
