@@ -137,3 +137,22 @@ def test_scripts_go_by_virtual_time() -> None:
     assert "sim_call('TIME')" in in_virtual_time("local now = redis.call('TIME')")
     with pytest.raises(ValueError, match="does not know"):
         in_virtual_time("redis.call('SET', KEYS[1], 'x', 'EX', 5)")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "redis.call('SET', KEY.one, ARG.value, 'PX', ARG.lasts)",
+        "redis.call('SET', KEY.one, ARG.value) redis.call('PEXPIRE', KEY.one, ARG.lasts)",
+        "redis.call('SET', KEY.one, ARG.value) redis.pcall('EXPIRE', KEY.one, ARG.lasts / 1000)",
+    ],
+)
+def test_what_a_script_sets_ends_in_virtual_time(valkey: Valkey, script: str) -> None:
+    """Not before its time, and not later."""
+    valkey.begin(EPOCH)
+    named = "local KEY, ARG = {one = KEYS[1]}, {value = ARGV[1], lasts = ARGV[2]}\n"
+    valkey.client.eval(in_virtual_time(named + script), 1, "here", "kept", "5000")
+    valkey.advance(EPOCH + 4.999)
+    assert valkey.client.get("here") == "kept"
+    valkey.advance(EPOCH + 5)
+    assert valkey.client.get("here") is None

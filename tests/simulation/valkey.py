@@ -16,13 +16,16 @@ from tests.waiting import wait_until
 
 CLOCK = "sim:clock"
 """The virtual time, microseconds since 1970 as text."""
-_PREAMBLE = (
-    "local function sim_call(name, key, ttl) local clock = redis.call('GET', 'sim:clock') "
-    "if name == 'TIME' then return {string.sub(clock, 1, 10), string.sub(clock, 11)} end "
-    "local ms = tonumber(string.sub(clock, 1, 13)) + tonumber(ttl) * (name == 'EXPIRE' and 1000 or 1) "
-    "return redis.call('PEXPIREAT', key, string.format('%.0f', ms)) end "
-)
-_TIMED = re.compile(r"redis\.p?call\((?=\s*'(?:TIME|EXPIRE|PEXPIRE)')")
+_PREAMBLE = """
+local function sim_call(name, key, value, _, lasts)
+  local clock = redis.call('GET', 'sim:clock')
+  if name == 'TIME' then return {string.sub(clock, 1, 10), string.sub(clock, 11)} end
+  local at = tonumber(string.sub(clock, 1, 13)) + tonumber(lasts or value) * (name == 'EXPIRE' and 1000 or 1)
+  if name == 'SET' then return redis.call('SET', key, value, 'PXAT', string.format('%.0f', at)) end
+  return redis.call('PEXPIREAT', key, string.format('%.0f', at))
+end
+"""
+_TIMED = re.compile(r"redis\.p?call\((?=\s*'(?:TIME|EXPIRE|PEXPIRE)'|'SET', [^,]+, [^,]+, 'PX', [^,)]+\))")
 _UNKNOWN = re.compile(r"redis\.p?call\(\s*'SET'[^)]*'(?:EX|PX)'|redis\.p?call\(\s*'(?:SETEX|PSETEX)'")
 _ADVANCE = """
 redis.call('SET', 'sim:clock', ARGV[1])
@@ -47,9 +50,10 @@ end
 
 def in_virtual_time(script: str) -> str:
     """A Lua script that asks the virtual clock, and whose times to live go by it."""
-    if _UNKNOWN.search(script):
+    timed = _TIMED.sub("sim_call(", script)
+    if _UNKNOWN.search(timed):
         raise ValueError("a script sets a time to live in a way that the simulation does not know")
-    return _PREAMBLE + _TIMED.sub("sim_call(", script)
+    return _PREAMBLE + timed
 
 
 class Valkey:
