@@ -72,13 +72,13 @@ def checkup(profiles: Mapping[str, str], runs: Iterable[Run], name: str) -> Slot
     return _health(name, _trials(profiles, _conclusive(profiles, runs), profiles[name]))
 
 
-def has_fallen(profiles: Mapping[str, str], runs: Sequence[Run], name: str) -> bool:
-    """Whether the slot became unwell by its last run."""
-    last = max((run for run in runs if run.slot == name), key=lambda run: run.number, default=None)
-    if last is None or last.kind.is_canary:
+def has_fallen(health: SlotHealth, profiles: Mapping[str, str], runs: Sequence[Run], name: str) -> bool:
+    """Whether the slot, whose *health* is that by all *runs*, became unwell by its last one."""
+    if not health.is_unwell:
         return False
+    last = max((run for run in runs if run.slot == name), key=lambda run: run.number)
     before = [run for run in runs if run is not last]
-    return checkup(profiles, runs, name).is_unwell and not checkup(profiles, before, name).is_unwell
+    return not last.kind.is_canary and not checkup(profiles, before, name).is_unwell
 
 
 def is_puzzling(runs: Iterable[Run], name: str) -> bool:

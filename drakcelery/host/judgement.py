@@ -29,13 +29,13 @@ What an operator has closed, only an operator opens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 from redis.exceptions import RedisError
 
-from drakcelery.host.checkup import checkup, has_fallen, is_puzzling
-from drakcelery.host.health import most_aside
+from drakcelery.host.checkup import has_fallen, is_puzzling
+from drakcelery.host.health import SlotHealth, most_aside
 from drakcelery.host.history import Run
 from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.slots import SlotTable
@@ -46,22 +46,20 @@ log = structlog.get_logger(__name__)
 
 
 def judge(
-    slots: SlotTable, holder: tuple[str, str, int], runs: Sequence[Run], fleet: Fleet, *, host: str
+    slots: SlotTable, holder: tuple[str, str, int], health: SlotHealth, fleet: Fleet, *, host: str
 ) -> bool:
-    """Put a slot aside after a run, before another sample gets it, if its last runs call for it.
+    """Put a slot aside after a run, before another sample gets it, if its health calls for it.
 
     Args:
         slots: this host's.
         holder: the slot, and the uid and attempt that have it.
-        runs: of *slots*, oldest first.
+        health: the slot's, with that run.
         fleet: what other hosts report; while Redis is away nothing is known of them.
         host: this one.
     """
-    name, mine = holder[0], slots.all()
-    health = checkup({slot.name: slot.profile for slot in mine}, runs, name)
     if not health.is_sick:
         return False
-    reasons = "; ".join(health.reasons)
+    name, mine, reasons = holder[0], slots.all(), "; ".join(health.reasons)
     if not (
         # Before the hosts are read: what another host did in its turn is in its report by now
         _has_turn(fleet, _profile(mine, name), host)
@@ -92,10 +90,9 @@ def _has_turn(fleet: Fleet, profile: str, host: str) -> bool:
         return False
 
 
-def is_doubtful(mine: Iterable[Slot], runs: Sequence[Run], *, name: str) -> bool:
+def is_doubtful(health: SlotHealth, profiles: Mapping[str, str], runs: Sequence[Run], name: str) -> bool:
     """Whether a canary should try a slot after a run, to find out what is wrong."""
-    profiles = {slot.name: slot.profile for slot in mine}
-    return has_fallen(profiles, runs, name) or is_puzzling(runs, name)
+    return has_fallen(health, profiles, runs, name) or is_puzzling(runs, name)
 
 
 def may_put_aside(slots: SlotTable, fleet: Fleet, *, host: str, name: str) -> bool:

@@ -12,7 +12,7 @@ from drakcelery.errors import Blame, InDoubt, InfrastructureError
 from drakcelery.host import charges
 from drakcelery.host.avoidance import is_another
 from drakcelery.host.canaries import is_rested
-from drakcelery.host.checkup import checkup, is_puzzling
+from drakcelery.host.checkup import checkup
 from drakcelery.host.history import Facts, Run
 from drakcelery.host.judgement import is_doubtful, judge, known_hosts
 from drakcelery.host.silence import Lack, doubted, lacking
@@ -97,12 +97,10 @@ def judge_slot(context: HostContext, step: Step, runs: Sequence[Run]) -> None:
     slot = step.slot
     if slot is None:
         return
-    mine, holder = context.slots.all(), (slot, step.uid, step.attempt)
-    health = checkup({one.name: one.profile for one in mine}, runs, slot)
-    if not health.is_unwell and not is_puzzling(runs, slot):
-        return  # neither sick nor doubtful, as after most runs: nobody has to look twice
-    is_aside = judge(context.slots, holder, runs, context.ledger.fleet, host=context.host)
-    if not is_aside and is_doubtful(mine, runs, name=slot):
+    profiles, holder = {one.name: one.profile for one in context.slots.all()}, (slot, step.uid, step.attempt)
+    health = checkup(profiles, runs, slot)
+    is_aside = judge(context.slots, holder, health, context.ledger.fleet, host=context.host)
+    if not is_aside and is_doubtful(health, profiles, runs, slot):
         _doubt(context, slot, runs, step)
 
 

@@ -23,6 +23,7 @@ from drakcelery.errors import Blame, EngineError, NameTaken, SettingsError
 from drakcelery.host import identity
 from drakcelery.host import state_dir as directories
 from drakcelery.host.avoidance import is_another
+from drakcelery.host.checkup import checkup
 from drakcelery.host.disk_space import Spool
 from drakcelery.host.drift import SnapshotWatch
 from drakcelery.host.history import Facts, Kind
@@ -399,6 +400,13 @@ def with_a_sick_slot(bench: Bench) -> SlotTable:
     return slots
 
 
+def puts_aside(slots: SlotTable, fleet: Fleet) -> bool:
+    """Whether this host puts its sick slot aside now."""
+    health = checkup({slot.name: slot.profile for slot in slots.all()}, slots.history(), SLOT)
+    assert health.is_sick
+    return judge(slots, (SLOT, "a", 2), health, fleet, host=HOST)
+
+
 def test_a_sick_slot_whose_profile_is_in_trouble(bench: Bench) -> None:
     """Where too many are aside already it stays in use, and is told of."""
     slots = with_a_sick_slot(bench)
@@ -410,22 +418,22 @@ def test_a_sick_slot_whose_profile_is_in_trouble(bench: Bench) -> None:
     ):
         database.execute("update slots set state = 'quarantined' where name = 'vm-2'")
     with capture_logs() as logs:
-        assert not judge(slots, (SLOT, "a", 2), slots.history(), bench.ledger.fleet, host=HOST)
+        assert not puts_aside(slots, bench.ledger.fleet)
     assert [line["event"] for line in logs] == ["slot_sick"]
 
 
 def test_two_hosts_do_not_put_slots_aside_at_once(bench: Bench) -> None:
     """What another host has just put aside is not in its report yet, so its turn is waited for (R19)."""
     slots = with_a_sick_slot(bench)
-    fleet, holder = bench.ledger.fleet, (SLOT, "a", 2)
+    fleet = bench.ledger.fleet
     assert fleet.may_judge("win10", "rack-2")
     assert fleet.may_judge("win7", HOST)
-    assert not judge(slots, holder, slots.history(), fleet, host=HOST)
+    assert not puts_aside(slots, fleet)
     assert not may_put_aside(slots, fleet, host=HOST, name=SLOT)
-    assert not judge(slots, holder, slots.history(), Fleet(no_redis()), host=HOST)
+    assert not puts_aside(slots, Fleet(no_redis()))
     bench.redis.delete(judging_key("win10"))
     assert may_put_aside(slots, fleet, host=HOST, name=SLOT)
-    assert judge(slots, holder, slots.history(), fleet, host=HOST)
+    assert puts_aside(slots, fleet)
     assert not fleet.may_judge("win10", "rack-2")
     assert 0 < bench.redis.pttl(judging_key("win10")) <= JUDGING_SECONDS * 1000
 

@@ -235,9 +235,10 @@ def test_two_slots_that_are_sick_at_once(bench: Bench, monkeypatch: pytest.Monke
             bench.context.slots.worked(name, uid, 1, facts=sick)
             if number < 2:
                 bench.context.slots.release(name, uid, 1)
-    runs = bench.context.slots.history()
+    slots = bench.context.slots
+    healths = checkups({slot.name: slot.profile for slot in slots.all()}, slots.history())
     aside = [
-        judge(bench.context.slots, (name, f"{name}-2", 1), runs, bench.ledger.fleet, host=HOST)
+        judge(slots, (name, f"{name}-2", 1), healths[name], bench.ledger.fleet, host=HOST)
         for name in ("vm-1", "vm-2")
     ]
     assert aside == [True, False]

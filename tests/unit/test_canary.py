@@ -15,7 +15,7 @@ import pytest
 from drakcelery.errors import Blame, EngineError
 from drakcelery.host import doubts
 from drakcelery.host.canaries import IDLE_SECONDS, Due, due, is_rested
-from drakcelery.host.checkup import has_fallen
+from drakcelery.host.checkup import checkup, has_fallen
 from drakcelery.host.doubts import Calls
 from drakcelery.host.drains import Closed, Drain
 from drakcelery.host.history import Facts, Kind, Run
@@ -30,6 +30,7 @@ from drakcelery.worker import behaviour
 from drakcelery.worker.canary import CanaryRunner, compare, learn, workspace_of
 
 NOW = 100_000.0
+PROFILES = {"vm-1": "win10", "vm-2": "win10"}
 
 
 def slot(name: str, state: SlotState = SlotState.FREE, *, since: float = NOW - 1000, **more: Any) -> Slot:
@@ -142,17 +143,21 @@ def ran(name: str, number: int, *, failed: bool = False, canary: bool = False) -
     )
 
 
+def falls(*runs: Run) -> bool:
+    """Whether vm-1 does by the last of them."""
+    return has_fallen(checkup(PROFILES, runs, "vm-1"), PROFILES, runs, "vm-1")
+
+
 def test_a_score_falls_once() -> None:
     """With the run that makes a slot unwell, and not again with those after it; a canary makes none fall."""
-    profiles = {"vm-1": "win10", "vm-2": "win10"}
     runs = [ran("vm-1", 1), *[ran("vm-2", number) for number in range(2, 8)]]
     fell = []
     for number in range(10, 15):
         runs.append(ran("vm-1", number, failed=True))
-        fell.append(has_fallen(profiles, runs, "vm-1"))
+        fell.append(falls(*runs))
     assert fell == [False, True, False, False, False]
-    assert not has_fallen(profiles, [*runs[:9], ran("vm-1", 20, failed=True, canary=True)], "vm-1")
-    assert not has_fallen(profiles, [], "vm-1")
+    assert not falls(*runs[:9], ran("vm-1", 20, failed=True, canary=True))
+    assert not falls()
 
 
 def test_a_canary_for_a_score_takes_one_percent() -> None:
@@ -211,7 +216,7 @@ def test_what_a_canary_should_do_is_learnt() -> None:
 def table(tmp_path: Path) -> SlotTable:
     """A host with a slot that is in quarantine, and one that is free."""
     slots = SlotTable(tmp_path, quarantine_after=1)
-    slots.define({"vm-1": "win10", "vm-2": "win10"})
+    slots.define(PROFILES)
     slots.cleaned("vm-1")
     slots.cleaned("vm-2")
     assert slots.claim("win10", "a", 1) == "vm-1"
@@ -344,8 +349,8 @@ def test_a_canarys_files_are_no_attempts(tmp_path: Path, name: str) -> None:
 def fail(table: SlotTable, name: str, *uids: str) -> None:
     for uid in uids:
         assert table.claim("win10", uid, 1, among=[name]) == name
-        table.failed(name, uid, 1)
-        if is_doubtful(table.all(), table.history(), name=name):
+        runs = table.failed(name, uid, 1)
+        if is_doubtful(checkup(PROFILES, runs, name), PROFILES, runs, name):
             table.doubt(name, uid, 1)
         table.release(name, uid, 1)
 
@@ -354,7 +359,7 @@ def fail(table: SlotTable, name: str, *uids: str) -> None:
 def busy(tmp_path: Path) -> SlotTable:
     """A host with two slots in use."""
     slots = SlotTable(tmp_path, quarantine_after=9)
-    slots.define({"vm-1": "win10", "vm-2": "win10"})
+    slots.define(PROFILES)
     slots.cleaned("vm-1")
     slots.cleaned("vm-2")
     return slots
