@@ -14,6 +14,7 @@ between processes.
 from __future__ import annotations
 
 import enum
+import errno
 from typing import Self
 
 
@@ -79,6 +80,10 @@ class UnsupportedSample(BadTask):
 
 class InfrastructureError(DrakceleryError):
     """This attempt failed through no fault of the sample; another attempt may work."""
+
+
+class DiskFull(InfrastructureError):
+    """The disk of this host, which all of its stages share, has no room."""
 
 
 class Blame(enum.StrEnum):
@@ -159,6 +164,15 @@ class NeedsSolitude(DrakceleryError):
 
 class UnderWay(Superseded):
     """The same message was delivered before, and that delivery is at work."""
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether *error* says that a disk is full. A host without room takes no more samples
+    (:mod:`drakcelery.host.readiness`)."""
+    return isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 def unexpected(where: str, error: Exception) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from drakcelery.errors import Blame, EngineError, GuestLost, SlotsUnusable
+from drakcelery.errors import Blame, EngineError, GuestLost, SlotsUnusable, is_full
 from drakcelery.model.analysis import WITH_GUEST, Failure, Fault, Stage, State
 from drakcelery.model.records import Record
 
@@ -41,11 +41,11 @@ def counted(failures: Sequence[Failure]) -> int:
 
 
 def blame_of(stage: Stage, error: BaseException) -> Blame | None:
-    """What *error* itself blames; None if it has nothing to do with a slot.
+    """What *error* itself blames; None if it has nothing to do with a slot or the host's disk.
 
     Also None if a process died: the sample may have killed it, and is poison the second time.
     """
-    if stage in WITH_GUEST and isinstance(error, SlotsUnusable):
+    if is_full(error) or (stage in WITH_GUEST and isinstance(error, SlotsUnusable)):
         return Blame.HOST
     if stage not in WITH_GUEST or not isinstance(error, EngineError) or isinstance(error, GuestLost):
         return None

@@ -15,11 +15,13 @@ from contextlib import ExitStack, suppress
 import structlog
 
 from drakcelery.errors import (
+    DiskFull,
     DrakceleryError,
     InfrastructureError,
     NeedsSolitude,
     SlotsUnusable,
     Superseded,
+    is_full,
     unexpected,
 )
 from drakcelery.failpoints import reach
@@ -56,7 +58,8 @@ def perform(context: HostContext, stage: Stage, step: Step) -> Step:
             raise
         except Exception as error:
             log.exception("stage_crashed")
-            wrapped = InfrastructureError(unexpected(stage.value, error))
+            kind = DiskFull if is_full(error) else InfrastructureError
+            wrapped = kind(unexpected(stage.value, error))
             follow_up(context, stage, step, workspace, wrapped, token, company)
             raise wrapped from error
 

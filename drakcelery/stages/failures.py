@@ -15,6 +15,7 @@ GuestLost                 LOST     yes; 2 are poison  again, later              
 EngineError               FAILED   yes; 10 of the     again, later                    what it names
                                    host's own do not
 SlotsUnusable, a guest    FAILED   yes; as above      again, later                    its host
+DiskFull                  FAILED   yes; as above      again, later                    its host
 any other                 FAILED   yes                again, later                    nobody
 ========================  =======  =================  ==============================  ================
 

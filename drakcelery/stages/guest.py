@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
 from collections.abc import Callable, Iterator
 
@@ -19,6 +18,7 @@ from drakcelery.errors import (
     InfrastructureError,
     SlotsUnusable,
     UnderWay,
+    is_full,
     unexpected,
 )
 from drakcelery.failpoints import reach
@@ -127,10 +127,6 @@ def run(context: HostContext, step: Step, analysis: Analysis, workspace: Workspa
     return step
 
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""All slots share the disk: a host without room takes no more samples (:mod:`drakcelery.host.readiness`)."""
-
-
 @contextlib.contextmanager
 def _of_the_engine(stage: Stage) -> Iterator[None]:
     """Raise whatever goes wrong in the engine as an EngineError that blames the slot, or the host if its disk
@@ -141,8 +137,7 @@ def _of_the_engine(stage: Stage) -> Iterator[None]:
         raise
     except Exception as error:
         log.exception("stage_crashed")
-        is_full = isinstance(error, OSError) and error.errno in _FULL
-        blames = Blame.HOST if is_full else Blame.SLOT
+        blames = Blame.HOST if is_full(error) else Blame.SLOT
         raise EngineError(unexpected(stage.value, error), blames=blames) from error
 
 

@@ -14,6 +14,7 @@ from drakcelery.errors import (
     BadTask,
     Blame,
     Changed,
+    DiskFull,
     DrakceleryError,
     EngineError,
     EvidenceLost,
@@ -28,6 +29,7 @@ from drakcelery.errors import (
     UnderWay,
     Unreadable,
     UnsupportedSample,
+    is_full,
 )
 from drakcelery.host.slot import SlotState
 from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Failure, Fault, Stage, State
@@ -72,7 +74,9 @@ FAILS: dict[str, tuple[Callable[[], BaseException], Fault, str | None]] = {
     ),
     "EngineError, host": (lambda: EngineError("no bridge", blames=Blame.HOST), Fault.FAILED, Blame.HOST),
     "SlotsBlocked": (lambda: SlotsBlocked("its file is locked"), Fault.FAILED, Blame.HOST),
+    "DiskFull": (lambda: DiskFull("no space"), Fault.FAILED, Blame.HOST),
     "a full disk": (lambda: OSError(errno.ENOSPC, "no space"), Fault.FAILED, Blame.HOST),
+    "a full quota": (lambda: OSError(errno.EDQUOT, "no quota"), Fault.FAILED, Blame.HOST),
     "an error nobody expected": (lambda: ValueError("oops"), Fault.FAILED, Blame.SLOT),
     "no memory": (lambda: MemoryError(), Fault.FAILED, None),
 }
@@ -209,7 +213,7 @@ def test_the_attempt_is_over(bench: Bench, trip: Trip, name: str, stage: Stage) 
     one = failure(record)
     assert (one.fault, one.stage, one.host, one.slot) == (fault, stage, HOST, SLOT)
     assert one.error == str(raised.value)
-    assert one.charged == (blame if stage in WITH_GUEST else None)
+    assert one.charged == (blame if stage in WITH_GUEST or is_full(error) else None)
     assert one.code == (193 if name == "EngineError, slot" else None)
     assert one.lacks == ("pcap" if name == "InDoubt" else None)
     assert karton_says(bench, record) == (TaskState.STARTED, [])
