@@ -12,13 +12,14 @@ from pathlib import Path
 from karton.core import Karton, Task
 from karton.core.resource import RemoteResource
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from drakcelery import settings
 from drakcelery.artifacts.metadata import METADATA
 from drakcelery.embedded.background import background
 from drakcelery.embedded.layout import home
-from drakcelery.errors import StackError
+from drakcelery.errors import BadTask, StackError
 from drakcelery.karton import submit
 from drakcelery.karton.kept import Wishes
 from drakcelery.ledger import Ledger
@@ -26,6 +27,7 @@ from drakcelery.model.text import clean
 from drakcelery.operators import analyses, views
 from drakcelery.operators.report.summary import print_summary
 from drakcelery.reading import Analysis
+from drakcelery.settings import Settings
 from drakcelery.wiring import make_ledger
 
 BEHAVIOUR_LOGS = ("procmon.log", "filetracer.log", "regmon.log", "socketmon.log", "memdump.log", "apimon.log")
@@ -88,9 +90,11 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
     The files stay in a directory below *to*; the stack's own data are gone afterwards.
 
     Raises:
-        DrakceleryError: the stack did not come up, or the analysis was not published; says why.
+        DrakceleryError: the sample is refused, the stack did not come up, or the analysis was not
+            published; says why.
     """
     sample = sample or default_sample()
+    task = _task(sample, Wishes(timeout=timeout))
     console.print("[bold]Starting[/] Valkey, SeaweedFS, karton-system, ingress, workers and Flower …")
     with (
         tempfile.TemporaryDirectory(prefix="drakcelery-demo-") as data_dir,
@@ -105,8 +109,8 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
         config.load_from_dict({"logging": {"enable_publish": False, "level": "WARNING"}})
         consumer = AnalysisConsumer(config=config)
         consumer.bind()
-        uid = submit.push(ours, submit.sample_task(sample, Wishes(timeout=timeout)))
-        console.print(f"[bold]Pushed[/] {sample.name} into Karton: {uid}")
+        uid = submit.push(ours, task)
+        console.print(f"[bold]Pushed[/] {escape(clean(sample.name))} into Karton: {uid}")
         record = None
         for record in analyses.follow(ledger, uid):
             console.print(" ", views.progress_line(record))
@@ -119,6 +123,17 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
             print_summary(said, partial(Analysis.of, task), where=str(to / uid))
         console.print("[bold]Stopping[/] everything …")
     console.print(f"[bold green]Done.[/] The files are in {consumer.to}")
+
+
+def _task(sample: Path, wishes: Wishes) -> Task:
+    """The sample task. Raises :class:`BadTask`, before anything is started, if it would be refused."""
+    if not sample.is_file():  # to open a pipe would last until somebody writes into it
+        raise BadTask(f"{clean(sample)} is no file")
+    facts = submit.facts_of(sample)
+    most = Settings().drakcelery.max_sample_size
+    if facts.size > most:
+        raise BadTask(f"{clean(sample.name)} has {facts.size} bytes; at most {most} are accepted")
+    return submit.sample_task(sample, wishes, facts=facts)
 
 
 def _wait_for_host(ledger: Ledger) -> None:

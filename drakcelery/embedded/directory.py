@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from drakcelery.model.text import clean
 
 PLAN = "services.json"
 """Every start writes it: what has none is no directory of a stack."""
+_UNWRITABLE = ("Cc", "Cs")
+"""Kinds of characters: control characters, line ends among them, and bytes that are no UTF-8."""
 _CONTENTS = frozenset(
     {
         *(PLAN, lock.NAME, configuration.NAME, state.NAME, "background.json"),
@@ -28,8 +31,14 @@ def prepare(data_dir: Path) -> None:
     """Make *data_dir* where it is missing.
 
     Raises:
-        StackError: it is no directory, cannot be made, or others could change what lies there.
+        StackError: it is no directory, cannot be made, or others could change what lies there; or its name
+            cannot stand in the servers' configurations.
     """
+    if any(unicodedata.category(one) in _UNWRITABLE for one in str(data_dir)):
+        raise StackError(
+            f"{clean(data_dir)}: no configuration can hold this name: it has control characters, or is no "
+            "UTF-8; choose another --data-dir"
+        )
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = data_dir.stat()

@@ -221,6 +221,15 @@ def test_a_directory_of_others_is_refused(tmp_path: Path) -> None:
             directory.prepare(path)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "a\udcff", "a\x1b[2Jb", "a\x85b"])
+def test_a_directory_that_no_configuration_can_name_is_refused(tmp_path: Path, name: str) -> None:
+    """Its line would end early, or could not be written; nothing is made there."""
+    with pytest.raises(StackError, match="choose another --data-dir") as raised:
+        directory.prepare(tmp_path / name)
+    assert str(raised.value).isprintable()
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
 def test_a_lock_that_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
     """It neither blocks nor leads elsewhere."""
