@@ -80,10 +80,20 @@ coverage: $(STAMP) ## measure what the tests reach of the package, line and bran
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --include='$(HEART)' --fail-under=$(HEART_LEAST)
 
+# Rules of the house that stand beside slow tests, since they need what those need, and a schedule of the simulation: all
+# of it may refuse what is new in the package.
+RULES := tests/integration/test_every_loop.py::test_no_loop_is_forgotten \
+  tests/integration/test_doctor_keys.py::test_every_key_is_looked_at \
+  tests/integration/test_keys.py::test_stated_times_are_the_real_ones \
+  tests/integration/test_remedies.py::test_no_general_remedy_has_a_command \
+  tests/acceptance/test_karton_integration.py::test_each_step_has_its_row \
+  tests/faults/test_report.py::test_the_page_shows_every_case \
+  'tests/simulation/test_simulation.py::test_what_once_failed_passes[crashed-and-queued-again]'
+
 # Those that need no fleet. A test that takes seconds is marked as slow, or belongs into another folder.
 .PHONY: test-fast
 test-fast: $(STAMP) ## run in a minute what needs no fleet: at each save
-	$(BIN)/pytest --numprocesses=$(FAST_WORKERS) --dist=loadfile --no-loadscope-reorder -m "not slow" $(wildcard tests/heart tests/unit)
+	$(BIN)/pytest --numprocesses=$(FAST_WORKERS) --dist=loadfile --no-loadscope-reorder -m "not slow" $(wildcard tests/heart tests/unit) $(RULES)
 
 .PHONY: test-failed
 test-failed: $(STAMP) ## run again, one after the other, the tests that failed last

@@ -135,8 +135,9 @@ def test_a_schedule_is_kept_as_it_is(tmp_path: Path) -> None:
 def test_scripts_go_by_virtual_time() -> None:
     """A script that sets a time to live in an unknown way is refused, not left to the server's clock."""
     assert "sim_call('TIME')" in in_virtual_time("local now = redis.call('TIME')")
-    with pytest.raises(ValueError, match="does not know"):
-        in_virtual_time("redis.call('SET', KEYS[1], 'x', 'EX', 5)")
+    for unknown in ("'SET', KEYS[1], 'x', 'EX', 5", "'SETEX', KEYS[1], 5, 'x'", "'GETEX', KEYS[1], 'PX', 5"):
+        with pytest.raises(ValueError, match="does not know"):
+            in_virtual_time(f"redis.call({unknown})")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,10 @@ local function sim_call(name, key, value, _, lasts)
 end
 """
 _TIMED = re.compile(r"redis\.p?call\((?=\s*'(?:TIME|EXPIRE|PEXPIRE)'|'SET', [^,]+, [^,]+, 'PX', [^,)]+\))")
-_UNKNOWN = re.compile(r"redis\.p?call\(\s*'SET'[^)]*'(?:EX|PX)'|redis\.p?call\(\s*'(?:SETEX|PSETEX)'")
+_UNKNOWN = re.compile(
+    r"redis\.p?call\(\s*'SET'[^)]*'(?:EX|PX)'"
+    r"|redis\.p?call\(\s*'(?:P?SETEX|GETEX|HP?EXPIRE|HSETEX|HGETEX)'"
+)
 _ADVANCE = """
 redis.call('SET', 'sim:clock', ARGV[1])
 local now = tonumber(string.sub(ARGV[1], 1, 13))

@@ -46,6 +46,17 @@ def test_tests_that_make_names_are_there() -> None:
     assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
+def test_every_rule_beside_slow_tests_is_there() -> None:
+    """pytest runs nothing at all where one of those that `make test-fast` names is missing."""
+    told = subprocess.run(
+        (MAKE, "--dry-run", "test-fast"), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    named = re.findall(r"(tests/[\w/.]+)::(\w+)", told.stdout)
+    assert len(named) > 5
+    for file, test in named:
+        assert f"\ndef {test}(" in (ROOT / file).read_text(encoding="utf-8"), (file, test)
+
+
 def test_help_lists_every_target() -> None:
     """Whoever types `make` sees all there is to type."""
     shown = subprocess.run((MAKE, "help"), cwd=ROOT, capture_output=True, text=True, check=True).stdout

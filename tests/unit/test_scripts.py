@@ -14,6 +14,7 @@ import redis
 
 from drakcelery.ledger.keys import FIXED
 from drakcelery.ledger.scripts import Name, Scripts, Source, source
+from tests.simulation.valkey import in_virtual_time
 
 PACKAGE = Path(str(resources.files("drakcelery")))
 LUA = PACKAGE / "ledger" / "lua"
@@ -88,6 +89,12 @@ def test_a_script_is_called_with_what_it_declares(name: str) -> None:
     for keys, args in found:
         assert args == words(script.args)
         assert words(script.keys) - free <= keys <= words(script.keys)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_simulation_knows_each_time_to_live(name: str) -> None:
+    """It refuses others, and then none of its schedules runs."""
+    assert in_virtual_time(source(name).text)
 
 
 def test_every_part_is_somebodys() -> None:
