@@ -9,9 +9,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 UNUSED = {
     "structlog": ("rich",),  # for tracebacks that our logs do not show (telemetry.logs)
@@ -47,35 +51,63 @@ class _StandIn(ModuleType):
         return self
 
 
-def defer(package: str, module: str) -> None:
-    """Import *package*, but its *module* only once a name is asked for that the package has from it."""
-    if package in sys.modules:
-        return
+@contextlib.contextmanager
+def deferring(package: ModuleType, module: str) -> Iterator[None]:
+    """Let *package*, which is imported within the block, import its *module* only once a name is asked for
+    that it has from it."""
     stand_in = sys.modules[module] = _StandIn(module)
     try:
-        imported = importlib.import_module(package)
+        yield
     finally:
         del sys.modules[module]
-    names = {name for name, value in vars(imported).items() if value is stand_in}
+    names = {name for name, value in vars(package).items() if value is stand_in}
     for name in names:
-        delattr(imported, name)
+        delattr(package, name)
 
     def later(name: str) -> Any:
         if name not in names:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module(module), name)
 
-    imported.__getattr__ = later  # type: ignore[method-assign] # PEP 562
+    package.__getattr__ = later  # type: ignore[method-assign] # PEP 562
 
 
-def start(*libraries: str) -> None:
-    """Import *libraries* so, of :data:`UNUSED` and :data:`DEFERRED`; all of them if none is named.
+class _Loader:
+    """Loads a library of :data:`UNUSED` or :data:`DEFERRED` as another loader does."""
 
-    To be called before anything else imports them, by processes that need them anyway.
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader  # nobody else is to see this one
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        name = module.__name__
+        with without(*UNUSED[name]) if name in UNUSED else deferring(module, DEFERRED[name]):
+            self._loader.exec_module(module)
+
+
+class _Finder:
+    """Finds these libraries where Python does."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in UNUSED and fullname not in DEFERRED:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader)  # type: ignore[assignment] # all that is asked of one
+        return spec
+
+
+def start() -> None:
+    """Let this process import the libraries of :data:`UNUSED` and :data:`DEFERRED` so, whenever it does.
+
+    For the first line of a program: what is imported already stays as it is.
     """
-    for library in libraries or (*UNUSED, *DEFERRED):
-        if library in DEFERRED:
-            defer(library, DEFERRED[library])
-            continue
-        with without(*UNUSED[library]):
-            importlib.import_module(library)
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())

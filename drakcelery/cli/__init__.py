@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from drakcelery import __version__, garbage
+from drakcelery import __version__, garbage, lean
 from drakcelery.errors import DrakceleryError, SettingsError, StorageError
 from drakcelery.model.text import printable
 
@@ -180,5 +180,6 @@ def _spare_letters() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the console script and of ``workers/``."""
     garbage.spare()
+    lean.start()
     _spare_letters()
     cli(args=arguments, prog_name="drakcelery")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from drakcelery import lean
 from drakcelery.cli.completion import uids
 from drakcelery.cli.options import json_option, ledger_of, read_settings, with_settings
 
@@ -34,7 +33,6 @@ def status(uid: str | None, as_json: bool, config: Path | None, data_dir: Path |
     """
     ours = read_settings(config, data_dir)
     ledger = ledger_of(ours)
-    lean.start("karton.core")
     if uid:
         show_one(ours, ledger, uid, as_json=as_json)
     else:

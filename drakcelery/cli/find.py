@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from drakcelery import lean
 from drakcelery.cli.options import json_option, ledger_of, read_settings, with_settings
 from drakcelery.model.states import State
 
@@ -77,7 +76,6 @@ def find(
         raise click.UsageError("--since is later than --until: nothing ended between them")
     query = Query.model_validate({**given, "text": text, "newest_first": not oldest})
     ledger = ledger_of(read_settings(config, data_dir))
-    lean.start("karton.core")
 
     from drakcelery.operators import finding, views
     from drakcelery.operators.status_document import AnalysisStatus

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from drakcelery import lean
 from drakcelery.cli.options import read_settings, with_settings
 
 
@@ -17,7 +16,6 @@ from drakcelery.cli.options import read_settings, with_settings
 @with_settings
 def ingress(config: Path | None, data_dir: Path | None) -> None:
     """Take recognized samples from Karton and start their analyses."""
-    lean.start()
     from drakcelery.cli.services import run_ingress
 
     run_ingress(read_settings(config, data_dir))
@@ -27,7 +25,6 @@ def ingress(config: Path | None, data_dir: Path | None) -> None:
 @with_settings
 def system(config: Path | None, data_dir: Path | None) -> None:
     """Run karton-system, for a machine that has no Karton yet."""
-    lean.start("structlog", "redis")
     from drakcelery.cli.karton_system import run_system
 
     run_system(read_settings(config, data_dir))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from drakcelery import lean
 from drakcelery.cli.options import DATA_DIR_HELP, require_yes, yes_option
 
 MOST_SLOTS = 64
@@ -55,7 +54,6 @@ def up(
     """
     if verbose and detach:
         raise click.UsageError("--verbose shows all on this terminal, --detach leaves it: choose one")
-    lean.start("structlog", "redis", "minio")
     from drakcelery import embedded
 
     where = _where(data_dir)
@@ -116,7 +114,6 @@ def _reset(where: Path, *, is_sure: bool) -> None:
 )
 def demo_command(sample: Path | None, timeout: int) -> None:
     """Analyse one sample with a temporary stack, show the result, and stop everything again."""
-    lean.start("structlog", "redis", "minio")
     from drakcelery import embedded
     from drakcelery.operators import views
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from drakcelery import lean
-
 if TYPE_CHECKING:
     from drakcelery.ledger import Ledger
     from drakcelery.settings import Settings
@@ -33,11 +31,7 @@ def read_settings(config: Path | None, data_dir: Path | None) -> Settings:
 
 
 def ledger_of(ours: Settings, *, hurried: bool = False) -> Ledger:
-    """As :func:`drakcelery.wiring.make_ledger`, and quickly; *hurried*: somebody waits at the prompt.
-
-    To be called before anything else imports redis-py or structlog.
-    """
-    lean.start("structlog", "redis")
+    """As :func:`drakcelery.wiring.make_ledger`; *hurried*: somebody waits at the prompt."""
     from drakcelery.ledger import Patience
     from drakcelery.wiring import make_ledger
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def main(request: Path) -> None:
     """Run the stack until a signal comes; an error's sentence is the last output."""
     garbage.spare()
-    lean.start("structlog", "redis", "minio")
+    lean.start()
     from drakcelery.embedded import stack_class
     from drakcelery.embedded.background import LAST_WORDS
     from drakcelery.errors import DrakceleryError
