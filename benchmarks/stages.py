@@ -21,7 +21,7 @@ from benchmarks.measuring import Result
 from drakcelery.embedded.services import Services
 from drakcelery.ledger.connection import connect
 from drakcelery.model.analysis import Stage
-from drakcelery.stages import perform
+from drakcelery.stages.perform import perform
 from drakcelery.telemetry import logs
 from tests.bench import HOST, Bench, bench_in
 

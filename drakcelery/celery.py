@@ -32,7 +32,8 @@ from drakcelery.engines import privileges
 from drakcelery.errors import DrakceleryError, StackError, Superseded
 from drakcelery.failpoints import arm
 from drakcelery.model.analysis import Stage, Step
-from drakcelery.stages import cancellation, perform
+from drakcelery.stages import cancellation
+from drakcelery.stages.perform import perform
 from drakcelery.telemetry import logs, tracing
 from drakcelery.wiring import AMQP, celery_configuration
 from drakcelery.worker import admission, bootstrap, shutdown

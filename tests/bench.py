@@ -24,8 +24,8 @@ from drakcelery.model.analysis import Analysis, ObjectRef, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection, ReplaySection
-from drakcelery.stages import perform
 from drakcelery.stages.context import HostContext
+from drakcelery.stages.perform import perform
 from drakcelery.storage import Storage
 from drakcelery.storage.sending import put
 from tests.builders import analysis

@@ -41,8 +41,8 @@ from drakcelery.model.analysis import WITH_GUEST, Fault, ObjectRef, Outcome, Sta
 from drakcelery.model.manifest import Manifest
 from drakcelery.model.timeouts import DEFAULT
 from drakcelery.settings import ReportSection, Settings
-from drakcelery.stages import perform
 from drakcelery.stages.heartbeat import Heartbeat, HeartbeatThread
+from drakcelery.stages.perform import perform
 from drakcelery.storage import Storage
 from drakcelery.storage.sending import put
 from tests import reference

@@ -31,7 +31,7 @@ from drakcelery.model.news import WatchPlan
 from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.settings import RedisSection, Settings
 from drakcelery.settings.sections import CanarySection
-from drakcelery.stages import perform
+from drakcelery.stages.perform import perform
 from drakcelery.worker import commands, remote_control
 from drakcelery.worker.bootstrap import Bootstrap
 from drakcelery.worker.gate import drop_left_over

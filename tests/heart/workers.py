@@ -25,7 +25,7 @@ from drakcelery.host.readiness import Readiness
 from drakcelery.model.analysis import Stage, State, Step
 from drakcelery.model.records import Record
 from drakcelery.settings import Settings
-from drakcelery.stages import perform
+from drakcelery.stages.perform import perform
 from drakcelery.wiring import AMQP, celery_configuration
 from drakcelery.worker import admission, bootstrap
 from drakcelery.worker import remote_control as _commands  # noqa: F401 registers them with Celery

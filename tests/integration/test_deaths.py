@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from karton.core.task import TaskState
 
-from drakcelery import stages
 from drakcelery.errors import InfrastructureError, NeedsSolitude, Superseded
 from drakcelery.host import state_dir as directories
 from drakcelery.host.alone import alone
 from drakcelery.model.analysis import Fault, Stage, State
 from drakcelery.recovery.takeover import io_worker_begins, process_died
+from drakcelery.stages import perform
 from tests.bench import HOST, SLOT, Bench, bench
 from tests.waiting import wait_until
 
@@ -141,8 +141,8 @@ def test_a_suspect_is_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> No
     """The stage that cost a process holds the host's lock for itself while it is at work; others share it."""
     entered: list[str] = []
     for name in ("alone", "together"):
-        ours = getattr(stages, name)
-        monkeypatch.setattr(stages, name, functools.partial(_noted, ours, name, entered))
+        ours = getattr(perform, name)
+        monkeypatch.setattr(perform, name, functools.partial(_noted, ours, name, entered))
     bench.open()
     bench.do(Stage.PREPARE, Stage.RUN)
     enter(bench, Stage.COLLECT)

@@ -17,8 +17,9 @@ from drakcelery.host.slots import SlotTable
 from drakcelery.model.analysis import Execution, Outcome, Snapshot, Stage
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import CanarySection
-from drakcelery.stages import perform, suspicion
+from drakcelery.stages import suspicion
 from drakcelery.stages.context import HostContext
+from drakcelery.stages.perform import perform
 from drakcelery.worker import canary
 from drakcelery.worker.canary import CanaryRunner, Verdict
 from drakcelery.worker.janitor import Janitor

@@ -11,7 +11,7 @@ from drakcelery.errors import EvidenceLost
 from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import Outcome, Stage, State
 from drakcelery.recovery.takeover import vm_worker_begins
-from drakcelery.stages import perform
+from drakcelery.stages.perform import perform
 from tests.bench import Bench, bench
 
 __all__ = ("bench",)

@@ -14,8 +14,8 @@ from drakcelery.broker import routing
 from drakcelery.broker.listening import Listening
 from drakcelery.errors import Superseded
 from drakcelery.model.analysis import STAGES, Stage, Step
-from drakcelery.stages import perform
 from drakcelery.stages.context import HostContext
+from drakcelery.stages.perform import perform
 from drakcelery.worker import admission, bootstrap, gate
 from tests.simulation.broker import Letter
 from tests.simulation.deliveries import Job, Message, NoChannels, Timer

@@ -262,6 +262,7 @@ ORDINARY = frozenset(
             "stored",
             "waiting",
             "origin",
+            "perform",
             "plugin",
             "program",
             "query",
