@@ -310,6 +310,19 @@ def test_a_zip_within_a_zip(tmp_path: Path) -> None:
     )
 
 
+def test_a_file_that_cannot_be_read_keeps_back_no_other(tmp_path: Path) -> None:
+    """Its disk fails, perhaps: it is refused with its name, and the next has its turn."""
+    broken, empty = Path("/proc/self/mem"), tmp_path / "empty.exe"  # the first one opens, and then fails
+    empty.touch()
+    sender = cast("Sender", None)  # nothing is sent
+    submission = Submission(settings=load(environment={}), wishes=Wishes(), places=frozenset(), sender=sender)
+    both = [Found(path=path, name=path.name, label=str(path)) for path in (broken, empty)]
+    assert [one.sentence for one in submission.push(both) if isinstance(one, Refused)] == [
+        "/proc/self/mem: cannot be read: Input/output error",
+        "empty.exe is empty: nothing to analyse",
+    ]
+
+
 # What is said after Ctrl-C
 
 

@@ -95,12 +95,13 @@ class Submission:
 
     def _push(self, one: Found) -> Iterator[Pushed | Refused]:
         try:
-            with _readable(one):
+            with _read():
                 facts = facts_of(one.path)
-                if self.unzip and is_zip(one.name, _head(one.path), facts.magic):
-                    yield from self._push_files_of(one)
-                else:
-                    yield self._push_one(one, facts)
+                is_to_unpack = self.unzip and is_zip(one.name, _head(one.path), facts.magic)
+            if is_to_unpack:
+                yield from self._push_files_of(one)
+            else:
+                yield self._push_one(one, facts)
         except BadTask as error:
             yield Refused(label=one.label, reason=str(error))
 
@@ -135,7 +136,8 @@ class Submission:
 
     def _push_one(self, one: Found, facts: SampleFacts) -> Pushed:
         """Raises :class:`BadTask` if it would be refused."""
-        task = sample_task(one.path, self.wishes, name=one.name, facts=facts)
+        with _read():
+            task = sample_task(one.path, self.wishes, name=one.name, facts=facts)
         self._check(task, facts)
         uid = self.sender.send(task)
         sample = task.payload["sample"]
@@ -151,14 +153,12 @@ class Submission:
 
 
 @contextmanager
-def _readable(one: Found) -> Iterator[None]:
-    """A file that cannot be read is refused like any other. Raises :class:`BadTask`."""
+def _read() -> Iterator[None]:
+    """A file that cannot be read, or not to its end, is refused like any other. Raises :class:`BadTask`."""
     try:
-        with one.path.open("rb"):
-            pass
+        yield
     except OSError as error:
         raise BadTask(f"cannot be read: {clean(error.strerror or error, 80)}") from None
-    yield
 
 
 def _head(path: Path) -> bytes:
