@@ -37,6 +37,9 @@ _LEVELS = 6
 _BETWEEN = b',"":' + b"[" * (_LEVELS - 1) + b"0" + b"]" * (_LEVELS - 1) + b',"":'
 _MOST_LEVELS = 4096
 """simdjson allows 1024 (its ``DEFAULT_MAX_DEPTH``)."""
+_STEP = 64
+"""Levels that one look-up goes down. It recurses, and a stack of all levels would drive the lines out of a
+core's cache."""
 _REFUSED = (ValueError, KeyError, TypeError, IndexError, RuntimeError)
 """For what is malformed, too large or too deep, or has no such key."""
 
@@ -50,7 +53,8 @@ class Validator:
         around = _levels_around()
         self._first = b"[" * around + b'{"":0'
         self._last = b'0,"Plugin":%d}' % self._secret + b"]" * around
-        self._pointer = "/0" * around + "/Plugin"
+        steps, rest = divmod(around, _STEP)
+        self._pointers = ["/0" * _STEP] * steps + ["/0" * rest + "/Plugin"]
 
     def accepts(self, lines: Sequence[bytes]) -> bool:
         """Whether each of *lines*, from :data:`BEGIN` to their newline, is a JSON object.
@@ -62,8 +66,10 @@ class Validator:
             return False
         document = _BETWEEN.join([self._first, *map(_INNER, lines), self._last])
         try:
-            parsed: Any = self._parser.parse(document)
-            return bool(parsed.at_pointer(self._pointer) == self._secret)
+            found: Any = self._parser.parse(document)
+            for pointer in self._pointers:
+                found = found.at_pointer(pointer)
+            return bool(found == self._secret)
         except _REFUSED:
             return False
 
