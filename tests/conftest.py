@@ -29,6 +29,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ours")
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background, as by `make test &`
+    # What tests start would ignore Ctrl-C, too, and would be waited for until its own end
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 # By default structlog draws each traceback with all locals: that takes seconds
 structlog.configure(
     processors=[

@@ -89,7 +89,7 @@ def follow(ours: Settings, uids: Sequence[str], names: Mapping[str, str] | None 
     from drakcelery.operators.waiting_table import sum_line
     from drakcelery.wiring import make_ledger
 
-    console, ledger = Console(stderr=True), make_ledger(ours)
+    console, ledger = Console(stderr=True, emoji=False), make_ledger(ours)
     show = _Table(ours, ledger, console) if console.is_terminal else _Lines(ours, ledger, console)
     try:
         look = show.until_over(ledger, uids, names or {})
@@ -219,7 +219,7 @@ def end(ours: Settings, look: Look, uids: Sequence[str], names: Mapping[str, str
         return
     record = look.records[uids[0]]
     analyses.require_published(record)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     if console.is_terminal:
         from drakcelery.operators.report import stored
         from drakcelery.operators.report.summary import print_summary

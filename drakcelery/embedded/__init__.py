@@ -60,7 +60,7 @@ def run(data_dir: Path, *, slots: Mapping[str, str], overrides: Overrides, verbo
 
     data_dir = data_dir.absolute()
     logs.configure(level="info" if verbose else "error", style="console")
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     with contextlib.ExitStack() as shown:
         if verbose or not console.is_terminal or console.is_dumb_terminal:
             onlooker: Lines | Screen = Lines(click.echo, data_dir, only_addresses=verbose)

@@ -119,7 +119,7 @@ def run(sample: Path | None, *, timeout: int, to: Path, console: Console) -> Non
         consumer.to = _results(to, uid)
         task = consumer.wait(DELIVERY_SECONDS)
         show(console, task, consumer.to)
-        if (said := Console(stderr=True)).is_terminal:
+        if (said := Console(stderr=True, emoji=False)).is_terminal:
             print_summary(said, partial(Analysis.of, task), where=str(to / uid))
         console.print("[bold]Stopping[/] everything …")
     console.print(f"[bold green]Done.[/] The files are in {consumer.to}")

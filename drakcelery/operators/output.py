@@ -18,10 +18,10 @@ _TRAILING = re.compile(r"[ ]+$", re.MULTILINE)
 
 
 def console() -> Console:
-    """Standard output, which a shell can have closed."""
+    """Standard output, which a shell can have closed. What a name has between two colons is no emoji."""
     if sys.stdout is None or sys.stdout.isatty():
-        return Console(width=None if sys.stdout is not None else PIPE_WIDTH)
-    return Console(width=PIPE_WIDTH, file=cast("IO[str]", _Trimmed(sys.stdout)))
+        return Console(width=None if sys.stdout is not None else PIPE_WIDTH, emoji=False)
+    return Console(width=PIPE_WIDTH, file=cast("IO[str]", _Trimmed(sys.stdout)), emoji=False)
 
 
 class _Trimmed(io.TextIOBase):
@@ -52,7 +52,7 @@ def fitted(table: Table, width: int, *, spare: Sequence[str]) -> Table:
     """
     if width >= PIPE_WIDTH:
         return table  # to find out that all fits takes half as long as to draw it
-    console, gone = Console(width=PIPE_WIDTH), []
+    console, gone = Console(width=PIPE_WIDTH, emoji=False), []
     for name in spare:
         if Measurement.get(console, console.options, table).maximum <= width:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import sys
 
@@ -12,6 +13,7 @@ from drakcelery.model.analysis import ObjectRef, State
 from drakcelery.model.records import Record
 from drakcelery.operators import views
 from drakcelery.operators.output import PIPE_WIDTH
+from tests.reference import ROOT
 
 
 def record(uid: str = "6f2c5a0e-9d7c-4f55-a3b1-7d0a4c1b2e90", name: str = "invoice.exe") -> Record:
@@ -51,6 +53,28 @@ def test_no_column_is_lost_in_silence(width: int) -> None:
         assert (column in head) != (column in said), column
     assert bool(said) == (width < 110)
     assert all(len(line) <= width for line in (head, row))
+
+
+def test_a_name_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither as markup nor as an emoji, of which rich has names."""
+    target = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", target)
+    name = "[bold]:bomb:.exe"
+    console = views.console()
+    console.print(views.records_table([record(name=name)], now=4.0, width=console.width))
+    assert name in target.getvalue()
+
+
+def test_no_console_knows_emojis() -> None:
+    """They are on by default, also where markup is off."""
+    made = [
+        call
+        for path in sorted((ROOT / "drakcelery").rglob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Console"
+    ]
+    assert made
+    assert [ast.unparse(call) for call in made if "emoji=False" not in ast.unparse(call)] == []
 
 
 def test_a_pipe_gets_all_and_no_padding(monkeypatch: pytest.MonkeyPatch) -> None:
