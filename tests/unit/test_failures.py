@@ -9,6 +9,7 @@ import pytest
 
 from drakcelery.errors import (
     Blame,
+    DiskFull,
     DrakceleryError,
     EngineError,
     EvidenceLost,
@@ -30,6 +31,7 @@ ENDS: dict[str, tuple[Stage, DrakceleryError]] = {
     "GuestLost": (Stage.RUN, GuestLost("gone")),
     "EngineError": (Stage.PREPARE, EngineError("no answer")),
     "SlotsUnusable, a guest": (Stage.RUN, SlotsBlocked("the slot table cannot be written")),
+    "DiskFull": (Stage.COLLECT, DiskFull("no space left on the device")),
     "any other": (Stage.COLLECT, EvidenceLost("a file is gone")),
 }
 """An error for each row by which an attempt ends, and the stage that it comes from."""
