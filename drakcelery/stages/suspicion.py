@@ -17,7 +17,7 @@ from drakcelery.host.history import Facts, Run
 from drakcelery.host.judgement import is_doubtful, judge, known_hosts
 from drakcelery.host.silence import Lack, doubted, lacking
 from drakcelery.host.workspace import Prepared
-from drakcelery.model.analysis import Execution, Outcome, Stage, Step
+from drakcelery.model.analysis import WITH_GUEST, Execution, Outcome, Stage, Step
 from drakcelery.model.records import Record
 from drakcelery.stages.context import HostContext
 
@@ -61,9 +61,12 @@ def is_excused(context: HostContext, step: Step, outcome: Outcome, facts: Facts)
 def charge(
     context: HostContext, stage: Stage, step: Step, record: Record, error: Exception, *, seconds: float
 ) -> None:
-    """Note a run that failed, before its slot is given back: after too many it is put aside."""
+    """Note a run that failed, before its slot is given back: after too many it is put aside.
+
+    Not in the later stages: they have no slot, and their process may not look into the slot table.
+    """
     blame = charges.blame_of(stage, error)
-    if blame is None or step.slot is None:
+    if stage not in WITH_GUEST or blame is None or step.slot is None:
         return
     put_down_to = charges.charge(record.failures, blame, where=(context.host, step.slot), stage=stage)
     may_move = charges.may_move(stage, blame)

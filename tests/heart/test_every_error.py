@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from karton.core.task import TaskState
@@ -32,6 +34,7 @@ from drakcelery.errors import (
     is_full,
 )
 from drakcelery.host.slot import SlotState
+from drakcelery.host.slots import SlotTable
 from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Failure, Fault, Stage, State
 from drakcelery.model.records import Record
 from tests.bench import HOST, SLOT, Bench
@@ -225,6 +228,24 @@ def test_the_attempt_is_over(bench: Bench, trip: Trip, name: str, stage: Stage) 
     assert is_due(bench)
     go_on(bench)
     assert failure(bench.record()) == one
+
+
+@pytest.mark.parametrize("stage", sorted(WITH_FILES))
+@pytest.mark.parametrize("name", FAILS)
+def test_an_io_worker_leaves_the_slots_alone(
+    bench: Bench, trip: Trip, tmp_path: Path, name: str, stage: Stage
+) -> None:
+    """On a Xen host it may not use the slots' file, which is root's: its error is told, and no other."""
+    error = FAILS[name][0]()
+    begin(bench, stage)
+    (tmp_path / "a file").touch()
+    out_of_reach = SlotTable(tmp_path / "a file" / "below", quarantine_after=3)
+    io_worker = dataclasses.replace(bench, context=dataclasses.replace(bench.context, slots=out_of_reach))
+    with pytest.raises(DrakceleryError) as raised:
+        trip(io_worker, stage, error)
+    assert failure(bench.record()).error == str(raised.value)
+    assert "state_dir" not in str(raised.value)
+    assert failure(bench.record()).charged == (Blame.HOST if is_full(error) else None)
 
 
 def test_every_kind_of_error_is_here() -> None:
