@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -30,44 +31,72 @@ DEFERRED = {
 """By package: its module that most processes need nothing of."""
 
 
+_ours = threading.local()
+"""``hidden``: what no import of this thread finds just now."""
+
+
 @contextlib.contextmanager
 def without(*names: str) -> Iterator[None]:
-    """Let imports within the block find no module of these *names*, unless they are imported already."""
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type] # None: the import fails, as documented
+    """Let imports of this thread within the block find no module of these *names*, unless they are imported
+    already."""
+    before = _hidden()
+    _ours.hidden = before | set(names)
     try:
         yield
     finally:
-        for name in hidden:
-            del sys.modules[name]
+        _ours.hidden = before
+
+
+def _hidden() -> frozenset[str]:
+    found: frozenset[str] = getattr(_ours, "hidden", frozenset())
+    return found
 
 
 class _StandIn(ModuleType):
-    """Has every name that is imported from it."""
+    """Has every name that the package imports from it. Another thread gets the module itself."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._thread: int | None = threading.get_ident()
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return self
+        if self._thread == threading.get_ident():
+            return self
+        importlib.import_module(self.__name__.rpartition(".")[0])  # waits for its end
+        return getattr(importlib.import_module(self.__name__), name)
+
+    def retire(self) -> None:
+        """From now on every thread gets the module."""
+        self._thread = None
 
 
 @contextlib.contextmanager
 def deferring(package: ModuleType, module: str) -> Iterator[None]:
     """Let *package*, which is imported within the block, import its *module* only once a name is asked for
-    that it has from it."""
+    that it would have by that."""
+    if module in sys.modules:  # the package is loaded again
+        yield
+        return
     stand_in = sys.modules[module] = _StandIn(module)
     try:
         yield
     finally:
         del sys.modules[module]
+        stand_in.retire()
     names = {name for name, value in vars(package).items() if value is stand_in}
     for name in names:
         delattr(package, name)
 
     def later(name: str) -> Any:
-        if name not in names:
-            raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(module), name)
+        if not name.startswith("__"):
+            loaded = importlib.import_module(module)
+            if name in names:
+                return getattr(loaded, name)
+            if name in vars(package):  # a module that came along
+                return vars(package)[name]
+        raise AttributeError(f"module {package.__name__!r} has no attribute {name!r}")
 
     package.__getattr__ = later  # type: ignore[method-assign] # PEP 562
 
@@ -78,6 +107,9 @@ class _Loader:
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
@@ -86,7 +118,10 @@ class _Loader:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         name = module.__name__
-        with without(*UNUSED[name]) if name in UNUSED else deferring(module, DEFERRED[name]):
+        try:
+            with without(*UNUSED[name]) if name in UNUSED else deferring(module, DEFERRED[name]):
+                self._loader.exec_module(module)
+        except Exception:  # noqa: BLE001 another version of it, or what is installed beside it, needs that
             self._loader.exec_module(module)
 
 
@@ -96,6 +131,8 @@ class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if fullname in _hidden():
+            raise ModuleNotFoundError(f"{fullname} is left out", name=fullname)
         if fullname not in UNUSED and fullname not in DEFERRED:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -109,5 +146,8 @@ def start() -> None:
 
     For the first line of a program: what is imported already stays as it is.
     """
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    finders: list[object] = list(sys.meta_path)
+    if any(isinstance(finder, _Finder) for finder in finders):
+        return
+    # Whoever watches imports, as tools that measure programs do, stays before it
+    sys.meta_path.insert(finders.index(PathFinder) if PathFinder in finders else 0, _Finder())
