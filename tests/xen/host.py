@@ -106,11 +106,11 @@ class XenHost:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._machine = Machine(root)
-        self.bin = self._machine.bin
-        self.etc = self._machine.etc
-        self.lib = self._machine.lib
-        self.run = self._machine.run
+        self._machine = Machine(str(root))
+        self.bin = Path(self._machine.bin)
+        self.etc = Path(self._machine.etc)
+        self.lib = Path(self._machine.lib)
+        self.run = Path(self._machine.run)
         self.version = self._machine.version
 
     @classmethod
@@ -200,7 +200,7 @@ class XenHost:
         vm: str | None = None,
     ) -> None:
         """Say what the next runs record, in *vm* or in any. Without *log*: the built-in lines."""
-        directory = self._machine.state / "recordings" / (vm or "any")
+        directory = self.root / "state" / "recordings" / (vm or "any")
         (directory / "dumps").mkdir(parents=True, exist_ok=True)
         for old in (directory / "log", *(directory / "dumps").iterdir()):
             old.unlink(missing_ok=True)
@@ -314,7 +314,7 @@ class XenHost:
     def processes(self) -> tuple[Process, ...]:
         """The programs that run now. One that was killed and not yet waited for does not."""
         found = []
-        for path in (self._machine.state / "processes").glob("*.json"):
+        for path in (self.root / "state" / "processes").glob("*.json"):
             mark = self._machine.read(f"processes/{path.name}", None)
             if mark is not None and started_ticks(int(path.stem)) == mark["ticks"]:
                 process = Process(
@@ -337,7 +337,7 @@ class XenHost:
 
     def _journal(self, name: str) -> list[Any]:
         try:
-            lines = (self._machine.state / name).read_bytes().splitlines()
+            lines = (self.root / "state" / name).read_bytes().splitlines()
         except FileNotFoundError:
             return []
         return [json.loads(line) for line in lines]

@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -19,6 +20,7 @@ import pytest
 
 from tests.waiting import wait_until
 from tests.xen.host import FAILURES, VERSIONS, XenHost
+from tests.xen.tools import bare
 
 README = Path(__file__).with_name("README.md")
 BASE = 0x400000
@@ -683,3 +685,74 @@ def test_the_readme_names_each_failure() -> None:
     table = README.read_text().partition("## Failures")[2]
     assert [how for hows in FAILURES.values() for how in hows if f"`{how}`" not in table] == []
     assert [tool for tool in FAILURES if f"`{tool}`" not in table] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(
+            ("xl", "list"),
+            ("iptables-save",),
+            ("injector", "-h"),
+            ("tcpdump", "--version"),
+            ("drakvuf", "-h"),
+        ),
+        *(
+            ("drakrun", "vm-start"),
+            ("drakrun", "drakvuf-cmdline"),
+            ("drakrun", "drakshell", "--", "a"),
+            ("drakrun", "vm-stop"),
+        ),
+    ],
+)
+def test_the_tools_start_fast(host: XenHost, words: tuple[str, ...]) -> None:
+    """None imports what takes longer than all that it does: some test files start hundreds."""
+    if words[0] == "drakrun" and words[1] != "vm-start":
+        start(host)
+    python = str(host.interpreter) if words[0] == "drakrun" else sys.executable
+    options = ["-I", *([] if words[0] == "drakrun" else ["-S"]), "-X", "importtime"]
+    done = subprocess.run(
+        [python, *options, host.tool(words[0]), *words[1:]],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    imported = {
+        line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line
+    }
+    assert "tests.xen.tools.machine" in imported
+    assert not imported & {
+        "collections",
+        "enum",
+        "hashlib",
+        "json",
+        "pathlib",
+        "re",
+        "signal",
+        "subprocess",
+        "typing",
+    }
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"a": [1, -2.5, None, True, "\x1b\u00e9\ud800"], "b": {"c": ""}}, [], "x", 0, [[], [{}]]]
+)
+def test_plain_json_is_json(value: object) -> None:
+    """The tools read and write it as the module json does."""
+    assert bare.dumps(value) == json.dumps(value)
+    assert bare.loads(f" {json.dumps(value, indent=1)}\n") == value
+
+
+@pytest.mark.parametrize("text", ["", " ", "{", '{"a" 1}', "[1,]", "1 2", "nul", b"\xff", '"\n"'])
+def test_what_is_no_json_is_refused(text: str | bytes) -> None:
+    """With the error of the module json, or one that it is a kind of."""
+    with pytest.raises(ValueError):  # noqa: PT011 - its text is nobody's
+        json.loads(text)
+    with pytest.raises(ValueError):  # noqa: PT011
+        bare.loads(text)
+
+
+@pytest.mark.parametrize("word", ["", "a-b_c.d/e=f", "a b", "it's", "C:\\x", "\u00e9", "$x;"])
+def test_words_are_quoted_as_shlex_does(word: str) -> None:
+    """drakrun's command line comes back as it was."""
+    assert bare.quote(word) == shlex.quote(word)

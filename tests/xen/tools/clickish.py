@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+
+TYPE_CHECKING = False  # as in bare.py
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class UsageError(Exception):

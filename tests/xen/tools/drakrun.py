@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
-import select
-import shlex
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path, PureWindowsPath
 
 from tests.xen.tools import drakrun_vm
+from tests.xen.tools.bare import SIG_IGN, SIGINT, Path, quote, signal
 from tests.xen.tools.clickish import Abort, Command, UsageError, integer
 from tests.xen.tools.drakrun_cmdline import base_cmdline
 from tests.xen.tools.drakvuf_options import version as drakvuf_version
@@ -21,12 +15,17 @@ from tests.xen.tools.injection import vmi_info
 from tests.xen.tools.machine import CALLER, Machine, not_simulated, say
 from tests.xen.tools.xl import hang
 
+TYPE_CHECKING = False  # as in bare.py
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    Handler = Callable[[Machine, dict[str, str], list[str]], int]
+
 VM_ID = {"--vm-id": "vm-id"}
 UTF16_LIMIT = 2048
 """Bytes of a drakshell command line, with its two bytes of end."""
 INJECTOR_SECONDS = 60
-
-Handler = Callable[[Machine, dict[str, str], list[str]], int]
 
 
 def log(level: str, text: str) -> None:
@@ -105,9 +104,10 @@ def _vm_stop(machine: Machine, values: dict[str, str], _: list[str]) -> int:
 
 
 def _target(argument: str) -> tuple[str | None, str]:
-    # The group is inside the repetition, there as here: of vm-12 it keeps the 2
-    match = re.match(r"vm-(\d)+:", argument)
-    return (match[1], argument.split(":", 1)[1]) if match else (None, argument)
+    # The group is inside the repetition there, vm-(\d)+: - of vm-12 it keeps the 2
+    vm, colon, path = argument.partition(":")
+    digits = vm.removeprefix("vm-")
+    return (digits[-1], path) if colon and vm != digits and digits.isdecimal() else (None, argument)
 
 
 def _injector_copy(machine: Machine, _: dict[str, str], arguments: list[str]) -> int:
@@ -118,22 +118,24 @@ def _injector_copy(machine: Machine, _: dict[str, str], arguments: list[str]) ->
     if source[0] is not None:
         return not_simulated("drakrun injector copy from the VM")
     vm = f"vm-{target[0]}"
-    asked = re.match(r"vm-\d+", arguments[1])
-    if asked and asked[0] != vm:
-        machine.warn(f"drakrun: injector copy to {asked[0]} goes to {vm}")
+    asked = arguments[1].partition(":")[0]
+    if asked != vm:
+        machine.warn(f"drakrun: injector copy to {asked} goes to {vm}")
     drakrun_vm.load(machine)
     if machine.guest(vm) is None:
         say("VM is not running")
         raise Abort
-    path = Path(source[1]).resolve()
+    path = Path(os.path.realpath(source[1]))
     if not path.is_file():
         say(f"{path} is not a file or doesn't exist")
         raise Abort
-    guest_path = PureWindowsPath(target[1])
+    guest_path = target[1].replace("/", "\\")
     if arguments[1].endswith(("/", "\\", "%", ".")):
-        guest_path /= path.name
+        guest_path = f"{guest_path.removesuffix('.').rstrip(chr(92))}\\{path.name}"
+    import subprocess
+
     try:
-        done = inject(machine, vm, str(path), str(guest_path))
+        done = inject(machine, vm, str(path), guest_path)
     except subprocess.CalledProcessError as error:
         say(f"Injector stopped with error code {error.returncode}")
         say(error.stdout.decode(errors="ignore"))
@@ -145,6 +147,8 @@ def _injector_copy(machine: Machine, _: dict[str, str], arguments: list[str]) ->
 
 def inject(machine: Machine, vm: str, local: str, remote: str) -> subprocess.CompletedProcess[bytes]:
     """Run the injector to write a file. Raises CalledProcessError."""
+    import subprocess
+
     info = vmi_info(machine)
     words = [str(machine.bin / "injector"), "-o", "json", "-d", vm]
     words += ["-r", str(machine.lib / "profiles" / "kernel.json"), "-i", str(info["inject_pid"])]
@@ -173,7 +177,8 @@ def _drakvuf_cmdline(machine: Machine, values: dict[str, str], _: list[str]) -> 
     drakrun_vm.load(machine)
     told(machine, vm)
     method, directory = values.get("method", "createproc"), values.get("working-dir")
-    sys.stdout.write(shlex.join(base_cmdline(machine, vm, values.get("cmd"), method, directory)) + "\n")
+    words = base_cmdline(machine, vm, values.get("cmd"), method, directory)
+    sys.stdout.write(" ".join(quote(word) for word in words) + "\n")
     return 0
 
 
@@ -205,19 +210,34 @@ def shell(machine: Machine, vm: str, arguments: list[str], *, has_stdin: bool) -
         log("INFO", "Injecting drakshell...")
         raise FileNotFoundError(2, "No such file or directory")
     log("INFO", "Drakshell active on: {'pid': 1820, 'tid': 2044}")
-    command = subprocess.list2cmdline(arguments)
+    command = _joined(arguments)
     if len(command.encode("utf-16le")) + 2 > UTF16_LIMIT:
         raise RuntimeError("Command line too long")
-    if has_stdin and select.select([0], [], [], 0)[0] and not os.read(0, 1):
+    if has_stdin and _is_at_its_end(0):
         machine.warn("drakrun drakshell: stdin is at its end, and floods the guest with empty messages")
     if how == "hangs":
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # it asks the guest to end the process, and waits on
+        signal(SIGINT, SIG_IGN)  # it asks the guest to end the process, and waits on
         hang()
     with machine.locked():
         guest = machine.guest(vm)
         if guest is not None:
             machine.save_guest({**guest, "commands": [*guest["commands"], command]})
     return int(order["details"].get("code", 1)) if order else 0
+
+
+def _joined(words: list[str]) -> str:
+    """A command line that Windows splits into these words."""
+    if all(words) and not set(' \t"').intersection(*words):
+        return " ".join(words)
+    import subprocess
+
+    return subprocess.list2cmdline(words)
+
+
+def _is_at_its_end(descriptor: int) -> bool:
+    import select
+
+    return bool(select.select([descriptor], [], [], 0)[0]) and not os.read(descriptor, 1)
 
 
 def _version(machine: Machine, _values: dict[str, str], _arguments: list[str]) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-
 from tests.xen.tools.injection import vmi_info
 from tests.xen.tools.machine import Machine
 
@@ -56,6 +54,8 @@ def _execution(command: str, method: str, directory: str | None) -> list[str]:
         verb = ["-V", "runas"] if method == "runas" else []
         words = ["-m", "shellexec", *verb, "-e", program]
         if arguments:
+            import subprocess
+
             words += ["-f", subprocess.list2cmdline(arguments)]
     return words if directory is None else [*words, "-c", directory]
 

@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import time
-import tomllib
-from collections.abc import Callable
-from typing import Any
 
 from tests.xen.tools import iptables
+from tests.xen.tools.bare import dumps, loads
 from tests.xen.tools.machine import CALLER, Machine
 
-Log = Callable[[str, str], None]
+TYPE_CHECKING = False  # as in bare.py
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Log = Callable[[str, str], None]
+
+
+class Failed(Exception):
+    """A call of iptables was refused."""
 
 
 def load(machine: Machine) -> tuple[dict[str, Any], dict[str, Any]]:
     """``config.toml`` and ``install.json``, as each command reads them first: missing is a traceback."""
-    config = tomllib.loads((machine.etc / "config.toml").read_text())
+    config = _toml((machine.etc / "config.toml").read_text())
     if machine.newest:
         _override(config)
-    install: dict[str, Any] = json.loads((machine.etc / "install.json").read_bytes())
+    install: dict[str, Any] = loads((machine.etc / "install.json").read_bytes())
     for key in ("storage_backend", "disk_size", "vnc_passwd", "vcpus", "memory"):
         if key not in install:
             raise KeyError(key)
     return config, install
+
+
+def _toml(text: str) -> dict[str, Any]:
+    """What is in a TOML file; without tomllib where its values are JSON's as well, as they mostly are."""
+    sections: dict[str, Any] = {}
+    now = sections
+    try:
+        for line in text.splitlines():
+            if line.startswith("["):
+                name = line.strip()[1:-1]
+                if not name.isidentifier():
+                    raise ValueError(name)
+                now = sections.setdefault(name, {})
+            elif line:
+                name, _, value = line.partition("=")
+                now[name.strip()] = loads(value)
+    except ValueError:
+        import tomllib
+
+        return tomllib.loads(text)
+    return sections
 
 
 def _override(config: dict[str, Any]) -> None:
@@ -68,7 +94,9 @@ def destroy(machine: Machine, vm_id: int, log: Log, caller: str) -> None:
 
 def _xl(machine: Machine, caller: str, *words: str) -> int:
     environment = {**os.environ, CALLER: caller}
-    return subprocess.run([machine.bin / "xl", *words], env=environment, check=False).returncode
+    xl = str(machine.bin / "xl")
+    _, status = os.waitpid(os.posix_spawn(xl, [xl, *words], environment), 0)
+    return os.waitstatus_to_exitcode(status)
 
 
 def start_network(machine: Machine, vm_id: int, network: dict[str, Any], log: Log) -> str:
@@ -93,7 +121,7 @@ def start_network(machine: Machine, vm_id: int, network: dict[str, Any], log: Lo
         "vm_address": f"10.13.{vm_id}.2",
         "dnsmasq_pidfile": str(machine.run / f"dnsmasq-vm{vm_id}.pid"),
     }
-    (machine.run / f"vmnet-{vm_id}.json").write_text(json.dumps(info, indent=4))
+    (machine.run / f"vmnet-{vm_id}.json").write_text(dumps(info))
     if machine.take("iptables", vm=f"vm-{vm_id}") is not None:
         for chain, parent, table in JUMPS[:2]:
             iptables.call(machine, "-D", parent, "-j", chain, "-t", table)
@@ -129,7 +157,7 @@ def make_chains(machine: Machine) -> None:
         for step in steps:
             time.sleep(machine.iptables_seconds)
             _must(machine, step)
-    except subprocess.CalledProcessError:
+    except Failed:
         for chain, parent, table in JUMPS:
             iptables.call(machine, "-D", parent, "-j", chain, "-t", table)
         for chain, _, table in JUMPS:
@@ -142,7 +170,7 @@ def _is_there(machine: Machine, rule: str) -> bool:
 
 def _must(machine: Machine, step: str) -> None:
     if status := iptables.call(machine, *step.split()):
-        raise subprocess.CalledProcessError(status, f"iptables {step}")
+        raise Failed(f"iptables {step}: {status}")
 
 
 def _own_rules(vm_id: int) -> tuple[str, ...]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import resource
-import signal
 import time
-from pathlib import Path
 
 from tests.xen.tools import drakvuf_log, injection, windows
+from tests.xen.tools.bare import SIG_DFL, SIG_IGN, SIGABRT, SIGHUP, SIGINT, SIGSEGV, SIGTERM, Path, signal
 from tests.xen.tools.drakvuf_log import Log, Recording
 from tests.xen.tools.drakvuf_options import Options, Quit, version
 from tests.xen.tools.machine import Machine, not_simulated, say
@@ -23,7 +21,7 @@ WRITE_FILE_ERROR, KERNEL_PANIC, POWER_OFF = 6, 10, 11
 ENDINGS = {"kernel_panic": KERNEL_PANIC, "power_off": POWER_OFF}
 TRACES = {"ipt": "--ipt-dir", "codemon": "--codemon-dump-dir"}
 """Plugins that are not active without their directory, which they make."""
-HANDLED = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+HANDLED = (SIGHUP, SIGTERM, SIGINT)
 TICK = 0.05
 
 
@@ -56,7 +54,7 @@ class Run:
         self._order: Order | None = machine.take("drakvuf", vm=guest["name"])
         self._how = self._order["how"] if self._order else None
         for number in HANDLED:
-            signal.signal(number, lambda caught, _: self._caught.append(caught))
+            signal(number, lambda caught, _: self._caught.append(caught))
 
     def all(self) -> int:
         """From injection to the end; the exit status."""
@@ -127,7 +125,7 @@ class Run:
         hooks, calls = self._options.value("--dll-hooks-list"), self._options.value("-S")
         if hooks and self._options.plugins & {"apimon", "memdump"} and not Path(hooks).is_file():
             say("terminate called after throwing an instance of 'std::runtime_error'")
-            self._die(signal.SIGABRT)
+            self._die(SIGABRT)
         if calls and "syscalls" in self._options.plugins and not Path(calls).is_file():
             say("[SYSCALLS] failed to open syscalls file, does it exist?\nPlugin syscalls startup failed!")
             raise Quit(str(FAIL))
@@ -145,7 +143,7 @@ class Run:
             self._machine.warn(f"drakvuf: {plugin} does nothing without {TRACES[plugin]}")
         elif not Path(directory).is_dir():
             try:
-                Path(directory).mkdir()
+                os.mkdir(directory)  # noqa: PTH102 - without pathlib
             except OSError:
                 say(f"Plugin {plugin} startup failed!")
                 raise Quit(str(FAIL)) from None
@@ -158,7 +156,7 @@ class Run:
         self._excess()
         if self._how == "hangs":
             for number in HANDLED:
-                signal.signal(number, signal.SIG_IGN)
+                signal(number, SIG_IGN)
         half = len(recording.lines) // 2
         self._machine.watches(self._guest["name"])
         written = 0
@@ -167,7 +165,7 @@ class Run:
             until = int(len(recording.lines) * done)
             if self._how == "crashes" and (until > half or done == 1):
                 self._play(recording, written, half)
-                self._die(signal.SIGSEGV)
+                self._die(SIGSEGV)
             self._play(recording, written, until)
             written = max(written, until)
             if self._how in ENDINGS and done == 1:
@@ -215,8 +213,10 @@ class Run:
         if self._how == "hostile_dumps" and directory.is_dir():
             drakvuf_log.hostile_dumps(directory, self._machine.root)
 
-    def _die(self, number: signal.Signals) -> None:
+    def _die(self, number: int) -> None:
         """As a crash does: what was buffered is lost."""
+        import resource
+
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.signal(number, signal.SIG_DFL)
+        signal(number, SIG_DFL)
         os.kill(os.getpid(), number)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path
 
+from tests.xen.tools.bare import Path, dumps, loads, sha256
 from tests.xen.tools.drakvuf_options import PLUGINS
 from tests.xen.tools.injection import timestamp
 from tests.xen.tools.machine import Machine
+
+TYPE_CHECKING = False  # as in bare.py
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 WRITES_AS = {"syscalls": ("syscall", "sysret"), "procdump2": ("procdump",)}
 """Plugins whose lines bear another name than the plugin's."""
@@ -65,7 +66,7 @@ def _write(descriptor: int, data: bytes) -> None:
 def encode(entry: Mapping[str, object]) -> bytes:
     """A line as jsonfmt.h prints it: ``Plugin`` first, no spaces."""
     plugin = {"Plugin": entry["Plugin"]}
-    return json.dumps({**plugin, **entry}, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    return dumps({**plugin, **entry}, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
 class Recording:
@@ -84,7 +85,7 @@ class Recording:
         self.lines = [line for line in lines if _plugin(line) not in silent]
         if directory.is_dir():
             self.seconds = float(machine.read(f"recordings/{directory.name}/seconds.json", 0))
-            for path in sorted((directory / "dumps").glob("*")):
+            for path in (directory / "dumps").entries():
                 self.dumps.append((path.name.partition("-")[2], path.read_bytes()))
         else:
             self.dumps.append(("400000", b"MZ" + b"\0" * 4094))
@@ -97,7 +98,7 @@ def _line_names(plugins: Iterable[str]) -> set[str]:
 def _plugin(line: bytes) -> str | None:
     """The plugin of a line; None if it is not one of DRAKVUF's."""
     try:
-        return str(json.loads(line)["Plugin"])
+        return str(loads(line)["Plugin"])
     except (ValueError, KeyError, TypeError):
         return None
 
@@ -133,17 +134,17 @@ def built_in() -> list[bytes]:
         encode({"Plugin": plugin, **common, "Method": method, "EventUID": "0x1", **rest})
         for plugin, method, rest in own
     ]
-    spaced = (json.dumps({**loaded, "DllName": "kernel32.dll", "PID": 4104}) + "\n").replace('{"', '{ "')
+    spaced = (dumps({**loaded, "DllName": "kernel32.dll", "PID": 4104}) + "\n").replace('{"', '{ "')
     return [*lines, spaced.replace("}\n", " }\n").encode()]
 
 
 def write_dump(directory: Path, base: str, content: bytes, sequence: int) -> bytes | None:
     """Write a dump and its metadata into *directory*; the log's line, or None if it cannot be written."""
-    name = f"{base}_{hashlib.sha256(content).hexdigest()[:16]}"
+    name = f"{base}_{sha256(content)[:16]}"
     part = directory / "dump.tmp"
     try:
         part.write_bytes(content)
-        part.rename(directory / name)
+        os.rename(part, directory / name)  # noqa: PTH104 - without pathlib
     except OSError:
         return None
     metadata = {
@@ -157,7 +158,7 @@ def write_dump(directory: Path, base: str, content: bytes, sequence: int) -> byt
         "DataFileName": name,
         "SequenceNumber": sequence,
     }
-    (directory / f"memdump.{sequence:06d}.metadata").write_text(json.dumps(metadata) + "\n")
+    (directory / f"memdump.{sequence:06d}.metadata").write_text(dumps(metadata) + "\n")
     line = {"Plugin": "memdump", "TimeStamp": timestamp(), "PID": 4104, "Method": "NtFreeVirtualMemory"}
     rest = {
         "DumpReason": "Interesting region",
@@ -200,11 +201,11 @@ def hostile_dumps(directory: Path, elsewhere: Path) -> None:
     """Names and kinds of files that a reader of the dump directory must survive; links lead *elsewhere*."""
     outside = elsewhere / "outside"
     outside.write_bytes(b"secret of the host")
-    (directory / "10000000_0123456789abcdef").symlink_to("/etc/passwd")
-    (directory / "20000000_0123456789abcdef").symlink_to(outside)
-    (directory / "30000000_0123456789abcdef").symlink_to(directory)
+    os.symlink("/etc/passwd", directory / "10000000_0123456789abcdef")  # noqa: PTH211 - without pathlib
+    os.symlink(outside, directory / "20000000_0123456789abcdef")  # noqa: PTH211 - without pathlib
+    os.symlink(directory, directory / "30000000_0123456789abcdef")  # noqa: PTH211 - without pathlib
     os.mkfifo(directory / "40000000_0123456789abcdef")
-    (directory / "50000000_0123456789abcdef").mkdir()
+    os.mkdir(directory / "50000000_0123456789abcdef")  # noqa: PTH102 - without pathlib
     (directory / "-rf").write_bytes(b"option")
     (directory / "60000000_\x1b[31m\n0123456789abcde").write_bytes(b"escape")
     raw = os.fsencode(directory) + b"/70000000_\xff\xfe23456789abcdef"

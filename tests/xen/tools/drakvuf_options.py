@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from pathlib import Path
 
 from tests.xen.tools import gnu
+from tests.xen.tools.bare import Path
 from tests.xen.tools.machine import Machine, say
+
+TYPE_CHECKING = False  # as in bare.py
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SHORT = "r:d:i:I:e:m:t:D:o:vx:a:f:spT:S:q:Mc:nblgj:k:w:W:hFC"
 _WITH_VALUE = """

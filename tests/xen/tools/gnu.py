@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+TYPE_CHECKING = False  # as in bare.py
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 
 class Refused(Exception):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
-from pathlib import Path
 
+from tests.xen.tools.bare import Path, dumps, loads
 from tests.xen.tools.machine import Machine, say
 
 TYPE_CHECKING = False  # as in machine.py
@@ -39,7 +38,7 @@ def record(method: str, status: str, **rest: object) -> bytes:
         "Status": status,
         **rest,
     }
-    return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+    return dumps(entry, ensure_ascii=False).encode() + b"\n"
 
 
 def success(method: str, command: str, target: str | None = None, *, pid: int = 0, tid: int = 0) -> bytes:
@@ -77,7 +76,7 @@ def attach(machine: Machine, domain: str, profile: str, kpgd: int) -> Guest | No
 
 def _profile_fits(machine: Machine, profile: str, kpgd: int) -> bool:
     try:
-        json.loads(Path(profile).read_bytes())
+        loads(Path(profile).read_bytes())
     except (OSError, ValueError):
         say(f"{profile}: no JSON profile")
         return False
@@ -86,5 +85,5 @@ def _profile_fits(machine: Machine, profile: str, kpgd: int) -> bool:
 
 def vmi_info(machine: Machine) -> dict[str, Any]:
     """runtime.json: offsets, and the process to inject into."""
-    info: dict[str, Any] = json.loads((machine.lib / "profiles" / "runtime.json").read_bytes())
+    info: dict[str, Any] = loads((machine.lib / "profiles" / "runtime.json").read_bytes())
     return info

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import signal
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 from tests.xen.tools import gnu, injection, windows
+from tests.xen.tools.bare import SIG_IGN, SIGHUP, SIGINT, SIGTERM, Path, sha256, signal
 from tests.xen.tools.injection import record
 from tests.xen.tools.machine import CALLER, Machine, not_simulated, say
 from tests.xen.tools.xl import hang
 
 TYPE_CHECKING = False  # as in machine.py
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.xen.tools.records import Guest, Order
 
 METHODS = ("shellexec", "createproc", "shellcode", "execproc", "readfile", "writefile")
@@ -79,8 +78,8 @@ def _inject(machine: Machine, method: str, given: dict[str, str]) -> int:
 def _told(order: Order, method: str) -> int:
     how = order["how"]
     if how == "hangs":
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # its handler only asks a loop that does not turn
+        for number in (SIGTERM, SIGINT, SIGHUP):
+            signal(number, SIG_IGN)  # its handler only asks a loop that does not turn
         hang()
     if how == "no_json":
         return SUCCESS
@@ -110,8 +109,7 @@ def _write_file(machine: Machine, guest: Guest, given: dict[str, str]) -> int:
     if not windows.can_be_written(target) or not source.is_file():
         os.write(1, record("writefile", "PrematureBreak"))
         return FAIL
-    with source.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256(source.read_bytes())
     with machine.locked():
         now = machine.guest(str(guest["domid"]))
         if now is not None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
-from pathlib import Path
 
+from tests.xen.tools.bare import SIG_DFL, SIGINT, SIGPIPE, Path, signal
 from tests.xen.tools.machine import Machine
 
 _IDLE = {"dnsmasq": "idle", "qemu-img": "idle"}
@@ -16,8 +15,8 @@ _IDLE = {"dnsmasq": "idle", "qemu-img": "idle"}
 def run(tool: str, root: str) -> None:
     """Run *tool* on the host below *root* with this process's arguments, and exit with its status."""
     if tool != "drakrun":  # the others are C programs: Python's own handlers are not theirs
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal(SIGINT, SIG_DFL)
+        signal(SIGPIPE, SIG_DFL)
     machine = Machine(Path(root))
     argv = sys.argv[1:]
     machine.enter(tool, argv)

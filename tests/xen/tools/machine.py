@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import atexit
 import fcntl
-import json
 import os
 import sys
 import time
-from pathlib import Path
 
-TYPE_CHECKING = False  # typing's own name for it: importing that takes longer than most programs run
+from tests.xen.tools.bare import Path, dumps, loads
+
+TYPE_CHECKING = False  # as in bare.py
 if TYPE_CHECKING:
-    from io import BufferedReader
-    from typing import Any
+    from typing import Any, BinaryIO
 
     from tests.xen.tools.records import Guest, Order
 
@@ -33,14 +32,14 @@ DYING = "(null)"
 class Machine:
     """The host whose files are below *root*."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: str) -> None:
+        self.root = root = Path(root)
         self.state = root / "state"
         self.bin = root / "bin"
         self.etc = root / "etc" / "drakrun"
         self.lib = root / "var" / "lib" / "drakrun"
         self.run = root / "var" / "run" / "drakrun"
-        settings: dict[str, Any] = json.loads((self.state / "host.json").read_bytes())
+        settings: dict[str, Any] = loads((self.state / "host.json").read_bytes())
         self.version: str = settings["version"]
         self.slots: int = settings["slots"]
         self.restore_seconds: float = settings["restore_seconds"]
@@ -61,18 +60,18 @@ class Machine:
         """DRAKVUF Sandbox 0.21 with the DRAKVUF that it was tested with."""
         return self.version == "0.21.0"
 
-    def locked(self) -> BufferedReader:
+    def locked(self) -> BinaryIO:
         """Alone among the programs of this host, for as long as what this returns is open."""
-        lock = (self.state / "lock").open("rb")
+        lock = (self.state / "lock").open_bytes()
         fcntl.flock(lock, fcntl.LOCK_EX)
         return lock
 
     def guests(self) -> list[Guest]:
         """Every domain but Domain-0, by domain id; those that are being restored or are dying too."""
         found = []
-        for path in (self.state / "guests").glob("*.json"):
+        for path in (self.state / "guests").entries(".json"):
             try:
-                guest: Guest = json.loads(path.read_bytes())
+                guest: Guest = loads(path.read_bytes())
             except FileNotFoundError:  # ended between the listing and the look
                 continue
             found.append(guest)
@@ -168,19 +167,19 @@ class Machine:
     def read(self, name: str, default: Any) -> Any:
         """What the state file *name* holds, or *default*."""
         try:
-            return json.loads((self.state / name).read_bytes())
+            return loads((self.state / name).read_bytes())
         except FileNotFoundError:
             return default
 
     def write(self, name: str, value: object) -> None:
         """Replace the state file *name*, whole or not at all."""
         path = self.state / name
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        part.write_text(json.dumps(value))
-        part.rename(path)
+        part = path.parent / f".{path.name}.{os.getpid()}"
+        part.write_text(dumps(value))
+        os.rename(part, path)  # noqa: PTH104 - without pathlib
 
     def _append(self, name: str, value: object) -> None:
-        line = json.dumps(value).encode() + b"\n"
+        line = dumps(value).encode() + b"\n"
         with self.locked():
             descriptor = os.open(self.state / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             os.write(descriptor, line)  # in one piece: a kill comes before or after it

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import struct
 import sys
 import time
-from pathlib import Path
 
 from tests.xen.tools import gnu
+from tests.xen.tools.bare import SIG_IGN, SIGINT, SIGSEGV, SIGTERM, Path, loads, signal
 from tests.xen.tools.machine import Machine, not_simulated, say
 
 SHORT = "aAbB:c:C:dDeE:fF:G:hHi:IJj:KlLm:M:nNOpqQ:r:s:StT:uUvV:w:W:xXy:Yz:Z:#"
@@ -88,8 +86,8 @@ def _record(machine: Machine, interface: str, target: Path, *, at_once: bool) ->
         say(f"tcpdump: {target}: {why}")
         return 1
     stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN if how == "hangs" else lambda caught, _: stopped.append(caught))
+    for number in (SIGINT, SIGTERM):
+        signal(number, SIG_IGN if how == "hangs" else lambda caught, _: stopped.append(caught))
     file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     say(f"tcpdump: listening on {interface}, link-type EN10MB (Ethernet), snapshot length 262144 bytes")
     machine.watches(interface)
@@ -97,7 +95,7 @@ def _record(machine: Machine, interface: str, target: Path, *, at_once: bool) ->
     if at_once:
         os.write(file, HEADER + packets)
     if how == "crashes":
-        os.kill(os.getpid(), signal.SIGSEGV)
+        os.kill(os.getpid(), SIGSEGV)
     while not stopped and bridge.exists():
         time.sleep(0.05)
     if not at_once:
@@ -114,7 +112,7 @@ def _frames(machine: Machine, vm: str) -> list[bytes]:
     for key in (vm, "any"):
         path = machine.state / "recordings" / key / "packets.json"
         if path.exists():
-            return [bytes.fromhex(frame) for frame in json.loads(path.read_bytes())]
+            return [bytes.fromhex(frame) for frame in loads(path.read_bytes())]
     return []
 
 

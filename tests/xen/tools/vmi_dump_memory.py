@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from tests.xen.tools import gnu
+from tests.xen.tools.bare import Path
 from tests.xen.tools.machine import Machine, say
 from tests.xen.tools.xl import hang
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import signal
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 from tests.xen.tools import gnu
+from tests.xen.tools.bare import Path, pause
 from tests.xen.tools.machine import CALLER, DYING, Machine, not_simulated, say
 
 TYPE_CHECKING = False  # as in machine.py
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.xen.tools.records import Guest
 
 HEADING = "Name                                        ID   Mem VCPUs\tState\tTime(s)"
@@ -99,7 +97,7 @@ def _how(machine: Machine, tool: str, caller: str, vm: str) -> str | None:
 def hang() -> None:
     """Never return. A signal that is not caught ends the process."""
     while True:
-        signal.pause()
+        pause()
 
 
 def _list(machine: Machine, words: list[str]) -> int:
@@ -111,6 +109,8 @@ def _list(machine: Machine, words: list[str]) -> int:
         return 1
     domains: list[Guest | None] = [None, *machine.guests()] if not rest else [_find(machine, rest[0])]
     if given & {"-l", "--long"}:
+        import json
+
         sys.stdout.write(json.dumps([_config(guest) for guest in domains], indent=4) + "\n")
         return 0
     if given:
@@ -219,8 +219,11 @@ def _restore(machine: Machine, words: list[str]) -> int:
 
 def _value(config: str, key: str) -> str | None:
     """A value of an xl.cfg, without its quotes."""
-    found = re.search(rf"^{key}\s*=\s*[\"']?([^\"'\n]*)", config, re.MULTILINE)
-    return found[1].strip() if found else None
+    for line in config.splitlines():
+        name, equals, value = line.partition("=")
+        if equals and name.rstrip() == key:
+            return value.strip().strip("\"'")
+    return None
 
 
 def _make(machine: Machine, name: str, memory: int) -> Guest | None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from drakrun_host import ROOT  # the layout of a host writes it
 
 from tests.xen.tools.machine import Machine
 
-MACHINE = Machine(Path(ROOT))
+MACHINE = Machine(ROOT)
 SHARE = 0.16
 """Of the command's imports, what the library alone takes: 0.2 s of 1.25 s."""
 
