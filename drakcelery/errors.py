@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import os
 from typing import Self
 
 
@@ -167,12 +168,22 @@ class UnderWay(Superseded):
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FULL_WORDS = tuple(os.strerror(number) for number in _FULL)
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether *error* says that a disk is full. A host without room takes no more samples
-    (:mod:`drakcelery.host.readiness`)."""
-    return isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _FULL)
+def is_full(error: BaseException | None) -> bool:
+    """Whether *error*, or what it was raised from, says that a disk is full. A host without room takes no
+    more samples (:mod:`drakcelery.host.readiness`)."""
+    while error is not None:
+        if isinstance(error, DiskFull) or (isinstance(error, OSError) and error.errno in _FULL):
+            return True
+        error = error.__cause__
+    return False
+
+
+def says_full(text: str) -> bool:
+    """Whether another process says in *text* that a disk is full: all that is left of its error."""
+    return any(words in text for words in _FULL_WORDS)
 
 
 def unexpected(where: str, error: Exception) -> str:

@@ -164,7 +164,7 @@ class Workspace:
         try:
             safe_files.share(self.root)
         except OSError as error:
-            raise InfrastructureError(f"workspace {self.root}: cannot be handed over: {error}") from None
+            raise InfrastructureError(f"workspace {self.root}: cannot be handed over: {error}") from error
 
     def remove(self) -> None:
         """Delete everything. It may be gone already, or be deleted by another process at the same time."""

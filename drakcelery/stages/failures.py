@@ -19,6 +19,8 @@ DiskFull                  FAILED   yes; as above      again, later              
 any other                 FAILED   yes                again, later                    nobody
 ========================  =======  =================  ==============================  ================
 
+An error that was raised from a full disk's counts as ``DiskFull``, whatever its kind is.
+
 *Again* is from prepare on, at the place that :func:`drakcelery.stages.dispatch.placement` chooses: another
 host, if one has a free slot. A host to which it comes back keeps it out of the slots in which it failed, as
 long as another slot of its profile is in use (:mod:`drakcelery.host.avoidance`). *Later* is after a pause

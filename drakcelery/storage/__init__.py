@@ -173,6 +173,7 @@ class Storage:
 
         Raises:
             BadTask: there is no such object, or it is larger than *max_size* bytes.
+            DiskFull: *target* has no room.
             StorageError: S3 failed or refused, or its bytes are not what *ref* states.
         """
         if ref.size is not None and ref.size > max_size:
@@ -188,7 +189,8 @@ class Storage:
         none whose name is in *without*.
 
         Names are not trusted: an object whose name is no plain file name is left out and logged. The sha256
-        is checked where :meth:`upload_all` stored it. Raises :class:`BadTask`, :class:`StorageError`.
+        is checked where :meth:`upload_all` stored it. Raises :class:`BadTask`, :class:`DiskFull`,
+        :class:`StorageError`.
         """
         to.mkdir(parents=True, exist_ok=True)
         paths = []

@@ -38,7 +38,7 @@ def fetch(
 ) -> str:
     """Stream an object to *target*, which appears complete and checked, or not at all; returns its sha256.
 
-    Raises :class:`BadTask`, :class:`StorageError`.
+    Raises :class:`BadTask`, :class:`DiskFull`, :class:`StorageError`.
     """
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
 

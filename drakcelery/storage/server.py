@@ -18,7 +18,7 @@ import structlog
 import urllib3
 from minio.error import MinioException, S3Error
 
-from drakcelery.errors import SettingsError, StorageAway, StorageError
+from drakcelery.errors import DiskFull, SettingsError, StorageAway, StorageError, is_full
 from drakcelery.model.certificates import tls_fault
 from drakcelery.settings import S3Section
 from drakcelery.storage.client import SOCKET_OPTIONS, Client, Retry
@@ -138,6 +138,8 @@ class Server:
                 "Give it a role, or set [s3] access_key and secret_key to what Karton's karton.ini has."
             ) from None
         except (OSError, ValueError) as error:  # a local file; a bucket's name
+            if is_full(error):
+                raise DiskFull(f"cannot {action}: {error}") from None
             raise StorageError(f"cannot {action}: {error}") from None
 
     def _absence(self, error: Exception, action: str) -> StorageAway:

@@ -23,7 +23,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from drakcelery.engines import Detonation, end_guest
-from drakcelery.errors import Blame, DrakceleryError, EngineError
+from drakcelery.errors import Blame, DrakceleryError, EngineError, is_full
 from drakcelery.host import state_dir as directories
 from drakcelery.host.canaries import Due, due
 from drakcelery.host.checkup import symptoms
@@ -70,8 +70,8 @@ def run_canary(context: HostContext, slot: Slot, sample: Path) -> Verdict:
 
     Raises:
         redis.RedisError: what it should have done is not known.
-        EngineError: the host is to blame (its network, for example), not the slot.
-        OSError: likewise (a full disk, for example).
+        DrakceleryError: the host is to blame (its network, or a full disk, for example), not the slot.
+        OSError: likewise.
     """
     workspace = workspace_of(context.settings.drakcelery.state_dir, slot.name)
     try:
@@ -87,7 +87,7 @@ def run_canary(context: HostContext, slot: Slot, sample: Path) -> Verdict:
         facts = replace(facts, traffic_due=not _is_quiet(known))
         return Verdict(trouble=_trouble_of(context, slot, job, outcome, facts, known), facts=facts)
     except DrakceleryError as error:
-        if isinstance(error, EngineError) and error.blames is Blame.HOST:
+        if is_full(error) or (isinstance(error, EngineError) and error.blames is Blame.HOST):
             raise
         return Verdict(trouble=str(error))
     finally:
@@ -288,7 +288,7 @@ class CanaryRunner:
             return Verdict(trouble="a guest that was left in it does not die")
         try:
             return run_canary(self._context, slot, self._sample)
-        except (RedisError, EngineError, OSError) as error:
+        except (RedisError, DrakceleryError, OSError) as error:
             log.warning("canary_not_judged", error=str(error))
             return None
         except Exception as error:

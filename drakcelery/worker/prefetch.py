@@ -16,7 +16,7 @@ import structlog
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from drakcelery.errors import BadTask, SlotsUnusable, StorageError
+from drakcelery.errors import BadTask, DiskFull, SlotsUnusable, StorageError
 from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.workspace import Prefetched
 from drakcelery.model.analysis import Step
@@ -28,7 +28,7 @@ from drakcelery.telemetry.logs import about
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 0.5
-PASSING = (RedisError, OperationalError, StorageError, BadTask, SlotsUnusable, OSError)
+PASSING = (RedisError, OperationalError, StorageError, DiskFull, BadTask, SlotsUnusable, OSError)
 """What others tell of: nothing is fetched ahead as long as it lasts."""
 LEAD_SECONDS = 10.0
 """Seconds before a guest's time is over, or before it may be stopped, at which the next sample is
@@ -142,11 +142,7 @@ class Prefetcher(threading.Thread):
             try:
                 sha256 = self._context.storage.download(record.analysis.sample, part, max_size=limit)
                 self._ahead.add(part, step.uid, step.attempt, sha256)
-            except (
-                StorageError,
-                BadTask,
-                OSError,
-            ) as error:  # prepare says more of it
+            except (StorageError, DiskFull, BadTask, OSError) as error:  # prepare says more of it
                 log.debug("not_prefetched", error=str(error))
             else:
                 log.debug("sample_prefetched", sha256=sha256)

@@ -12,7 +12,7 @@ import redis
 
 from drakcelery.embedded.layout import home
 from drakcelery.engines import Detonation
-from drakcelery.errors import Blame, EngineError, InfrastructureError
+from drakcelery.errors import Blame, DiskFull, EngineError, InfrastructureError
 from drakcelery.host.drains import Closed
 from drakcelery.host.history import Kind
 from drakcelery.host.slot import SlotState
@@ -150,10 +150,12 @@ def test_one_that_breaks_off(
     assert found(bench) == [(Kind.CANARY_FAILED, words)]
 
 
+@pytest.mark.usefixtures("known")
 @pytest.mark.parametrize(
     "error",
     [
         EngineError("no bridge", blames=Blame.HOST),
+        DiskFull("no space"),
         redis.ConnectionError("away"),
         OSError(28, "no space"),
     ],

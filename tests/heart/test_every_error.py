@@ -6,10 +6,13 @@ import dataclasses
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 import pytest
 from karton.core.task import TaskState
 
+from drakcelery import safe_files
 from drakcelery.errors import (
     AlreadyFinished,
     Astray,
@@ -33,13 +36,16 @@ from drakcelery.errors import (
     UnsupportedSample,
     is_full,
 )
+from drakcelery.host.charges import counted
 from drakcelery.host.slot import SlotState
 from drakcelery.host.slots import SlotTable
 from drakcelery.model.analysis import WITH_FILES, WITH_GUEST, Failure, Fault, Stage, State
 from drakcelery.model.records import Record
+from drakcelery.storage import receiving
 from tests.bench import HOST, SLOT, Bench
 from tests.heart.conftest import Trip, begin, go_on
 
+FULL = Path("/dev/full")
 ENDS: dict[str, Callable[[], DrakceleryError]] = {
     "BadTask": lambda: BadTask("no sample"),
     "AlreadyFinished": lambda: AlreadyFinished("it is there"),
@@ -246,6 +252,36 @@ def test_an_io_worker_leaves_the_slots_alone(
     assert failure(bench.record()).error == str(raised.value)
     assert "state_dir" not in str(raised.value)
     assert failure(bench.record()).charged == (Blame.HOST if is_full(error) else None)
+
+
+def no_room(*_: object, **__: object) -> NoReturn:
+    """Write to a disk that is full."""
+    with FULL.open("wb", buffering=0) as file:
+        file.write(b"x")
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("stage", "where", "name"),
+    [
+        (Stage.PREPARE, receiving, "receive"),  # the sample is written while it is downloaded
+        (Stage.RUN, safe_files, "share"),  # some file systems need room for a change of rights
+    ],
+)
+def test_whoever_finds_the_disk_full(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, stage: Stage, where: ModuleType, name: str
+) -> None:
+    """It is the host's fault, and uses up no attempt of the sample."""
+    begin(bench, stage)
+    with monkeypatch.context() as patched:
+        patched.setattr(where, name, no_room)
+        with pytest.raises(DrakceleryError, match="No space left on device"):
+            bench.do(stage)
+    record = bench.record()
+    assert failure(record).charged == Blame.HOST
+    assert counted(record.failures) == 0
+    assert is_due(bench)
+    go_on(bench)
 
 
 def test_every_kind_of_error_is_here() -> None:

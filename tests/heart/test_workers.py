@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.settings import RedisSection, Settings
 from drakcelery.settings.sections import CanarySection
 from drakcelery.stages.perform import perform
+from drakcelery.storage import receiving
 from drakcelery.worker import commands, remote_control
 from drakcelery.worker.bootstrap import Bootstrap
 from drakcelery.worker.gate import drop_left_over
@@ -652,6 +654,21 @@ def test_samples_that_cannot_be_fetched_ahead(bench: Bench) -> None:
     for step in (bench.step(), bench.step(attempt=7), bench.step().model_copy(update={"uid": "nobody"})):
         lookahead._fetch(step)
     assert Prefetched.of(bench.context.settings.drakcelery.state_dir).all() == {}
+
+
+def test_no_room_for_what_is_fetched_ahead(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left to prepare, and the look ahead goes on; nothing of it stays."""
+
+    def receive(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    bench.open()
+    ahead = Prefetched.of(bench.context.settings.drakcelery.state_dir)
+    ahead.clear()
+    monkeypatch.setattr(receiving, "receive", receive)
+    Prefetcher(bench.context, lambda _: [])._fetch(bench.step())
+    assert list(ahead.root.iterdir()) == []
+    bench.forget("a-1")
 
 
 @pytest.mark.parametrize(("mode", "fetched"), [("active", {("a-2", 1)}), ("shadow", set())])

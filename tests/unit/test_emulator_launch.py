@@ -32,8 +32,8 @@ from drakcelery.engines.speakeasy_guest.job import (
 from drakcelery.engines.speakeasy_guest.launch import Launch, parse
 from drakcelery.engines.speakeasy_guest.record.tally import MOST_TOLD
 from drakcelery.errors import UnsupportedSample
-from drakcelery.model.emulated_guest import EmulatedGuest
 from drakcelery.settings import DrakcelerySection, Settings
+from tests.guest_jobs import guest_job
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
@@ -197,15 +197,6 @@ def test_a_long_command_makes_a_short_sentence() -> None:
     with pytest.raises(ValueError, match="…") as caught:
         parse("x" * 1_000_000, is_dll=False)
     assert len(str(caught.value)) < 400
-
-
-def guest_job(**more: object) -> GuestJob:
-    """A job for the guest program."""
-    values: dict[str, object] = {
-        field.name: 1 if field.type == "int" else "" for field in dataclasses.fields(GuestJob)
-    }
-    others = {"plugins": ("apimon",), "hooks": None, "guest": EmulatedGuest(processes=("x.exe",))}
-    return GuestJob(**{**values, **others, **more})  # type: ignore[arg-type]  # by name
 
 
 def test_a_job_comes_over_whole() -> None:

@@ -21,7 +21,7 @@ from drakcelery.engines.drakvuf.guest import Guest
 from drakcelery.engines.drakvuf.tool_output import end_of, ending, quoted, readable
 from drakcelery.engines.drakvuf.tools import stop
 from drakcelery.engines.watching import Watcher
-from drakcelery.errors import EngineError
+from drakcelery.errors import Blame, EngineError, says_full
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +78,11 @@ def recorded(guest: Guest, job: Detonation, holder: str) -> Iterator[Traffic]:
             while not job.pcap.exists():
                 if process.poll() is not None or time.monotonic() > deadline:
                     how = "does not begin" if process.returncode is None else ending(process.returncode)
-                    raise EngineError(f"no traffic can be recorded: tcpdump {how}{quoted(_said(errors))}")
+                    said = _said(errors)
+                    blames = Blame.HOST if says_full("\n".join(said)) else Blame.SLOT
+                    raise EngineError(
+                        f"no traffic can be recorded: tcpdump {how}{quoted(said)}", blames=blames
+                    )
                 time.sleep(POLL_SECONDS)
             yield traffic
             if process.poll() is not None:

@@ -22,6 +22,7 @@ from drakcelery.engines.speakeasy_guest.record.journal import Journal
 from drakcelery.engines.speakeasy_guest.record.pcap import Capture
 from drakcelery.engines.speakeasy_guest.record.recorder import Recorder
 from drakcelery.engines.speakeasy_guest.record.traffic import Traffic
+from drakcelery.errors import is_full
 from drakcelery.model.text import clean
 
 if TYPE_CHECKING:
@@ -181,7 +182,8 @@ def main() -> int:
         _say(State.FINISHED, f"the emulator ran out of its {job.memory_limit} bytes of memory", account)
         return 0
     except Exception as error:  # noqa: BLE001  # whatever a hostile file causes becomes a sentence
-        _say(State.BROKEN if guest is None else State.REJECTED, f"{type(error).__name__}: {error}")
+        is_ours = guest is None or is_full(error)
+        _say(State.BROKEN if is_ours else State.REJECTED, f"{type(error).__name__}: {error}")
         return 0
     failure = guest.journal.failure or guest.capture.failure or guest.dumps.failure
     if failure:
