@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from drakcelery import __version__, garbage, lean
+from drakcelery.cli import ending
 from drakcelery.errors import DrakceleryError, SettingsError, StorageError
 from drakcelery.model.text import printable
 
@@ -182,4 +183,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     garbage.spare()
     lean.start()
     _spare_letters()
-    cli(args=arguments, prog_name="drakcelery")
+    with ending.cleared_away():
+        cli(args=arguments, prog_name="drakcelery")

@@ -14,7 +14,7 @@ from drakcelery.embedded.configuration import Overrides
 from drakcelery.embedded.plan import write_private
 from drakcelery.embedded.readiness import READY_SECONDS
 from drakcelery.embedded.state import Running, running
-from drakcelery.embedded.supervision import GRACE, Server, tail
+from drakcelery.embedded.supervision import GRACE, Server, end_marked, tail
 from drakcelery.errors import StackError
 
 LAST_WORDS = "drakcelery: "
@@ -50,7 +50,7 @@ def background(
         if not server.is_running:
             raise StackError(_last_words(server.log))
     finally:
-        server.stop(grace=grace + _STOP_MARGIN)
+        _stop(data_dir, server, grace)
 
 
 def detach(data_dir: Path, *, slots: Mapping[str, str], overrides: Overrides) -> Running:
@@ -67,7 +67,18 @@ def detach(data_dir: Path, *, slots: Mapping[str, str], overrides: Overrides) ->
     try:
         return _wait_up(data_dir, server)
     except BaseException:  # Ctrl-C too
-        server.stop(grace=GRACE + _STOP_MARGIN)
+        _stop(data_dir, server, GRACE)
+        raise
+
+
+def _stop(data_dir: Path, server: Server, grace: float) -> None:
+    """Stop the stack. If that is interrupted, by another Ctrl-C, it is killed: nobody writes to *data_dir*
+    any more once this has ended."""
+    try:
+        server.stop(grace=grace + _STOP_MARGIN)
+    except BaseException:
+        server.stop(grace=0)
+        end_marked(str(data_dir), grace=0)
         raise
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
 from pathlib import Path
 
+from drakcelery.embedded.supervision import marked
 from tests.acceptance.deployment import PROGRAMS
 from tests.terminal import on_terminal, plain
 
@@ -21,3 +25,19 @@ def test_the_end_on_a_terminal(tmp_path: Path) -> None:
     assert (tmp_path / where.strip() / "report.json").is_file(), said
     assert "What it was seen to do" not in out
     assert "Done. The files are in" in " ".join(out.split())
+
+
+def test_it_is_ended_from_outside(tmp_path: Path) -> None:
+    """Its processes and its data go as after Ctrl-C, and it dies of the signal."""
+    words = [PROGRAMS / "drakcelery", "demo"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as process:
+        assert process.stdout is not None
+        assert any("Redis" in line for line in process.stdout), "the stack did not come up"
+        (data_dir,) = tmp_path.glob("drakcelery-demo-*")
+        assert marked(str(data_dir))
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()
+    assert process.returncode == -signal.SIGTERM
+    assert not data_dir.exists()
+    assert not marked(str(data_dir))

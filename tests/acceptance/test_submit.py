@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -228,3 +229,15 @@ def test_wait_for_what_still_waits_in_karton(deployment: Deployment) -> None:
     refusal = deployment.drakcelery("wait", "no-such-uid")
     assert refusal.returncode == 1
     assert refusal.stderr.startswith("Error: no analysis no-such-uid in the ledger")
+
+
+def test_it_is_ended_from_outside(deployment: Deployment, tmp_path: Path) -> None:
+    """The sample that came from standard input does not stay behind: it may be malware."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    words = [DRAKCELERY, "submit", "-", "--config", deployment.running.config]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, env=environment) as process:
+        wait_until(lambda: any(tmp_path.rglob("sample")), "it takes a sample")
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+    assert process.returncode == -signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
