@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from drakcelery import __version__, garbage, lean
-from drakcelery.cli import ending
+from drakcelery.cli import ending, quiet
 from drakcelery.errors import DrakceleryError, SettingsError, StorageError
 from drakcelery.model.text import printable
 
@@ -183,5 +183,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     garbage.spare()
     lean.start()
     _spare_letters()
+    quiet.install()
     with ending.cleared_away():
         cli(args=arguments, prog_name="drakcelery")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import pytest
 
-from drakcelery.cli import completion
+from drakcelery import garbage, lean
+from drakcelery.cli import Sentences, completion, main
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,69 @@ def test_redis_is_asked_once(offers: Callable[..., Any], says: bytes | None, tmp
     for one in came:
         one.close()
     assert len(came) == 1
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What a shell asks; a test's own process stays as it is."""
+    monkeypatch.setattr(garbage, "spare", lambda: None)
+    monkeypatch.setattr(lean, "start", lambda: None)
+    return {
+        "_DRAKCELERY_COMPLETE": "bash_complete",
+        "COMP_WORDS": "drakcelery status ",
+        "COMP_CWORD": "2",
+    }
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"COMP_CWORD": "abc"},
+        {"COMP_CWORD": ""},
+        {"COMP_CWORD": "-1", "COMP_WORDS": "drakcelery nonsense"},
+        {"COMP_CWORD": "9" * 5000},
+        {"COMP_CWORD": "1", "COMP_WORDS": None},
+        {"COMP_CWORD": None},
+        {"_DRAKCELERY_COMPLETE": "zsh_complete", "COMP_CWORD": ""},
+        {"_DRAKCELERY_COMPLETE": "fish_complete", "COMP_CWORD": None},
+        {"_DRAKCELERY_COMPLETE": "ksh_complete"},
+    ],
+    ids=str,
+)
+def test_a_shell_that_asks_nonsense(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    asked: dict[str, str],
+    variables: Mapping[str, str | None],
+) -> None:
+    """It gets nothing: whatever were printed would be in somebody's line."""
+    for name, value in {**asked, **variables}.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capfd.readouterr()
+    assert (ended.value.code in (0, 1), said.out.strip(), said.err) == (True, "", "")
+
+
+@pytest.mark.parametrize("error", [OSError("no"), KeyboardInterrupt(), ImportError("no such module")])
+def test_an_error_while_it_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    asked: dict[str, str],
+    error: BaseException,
+) -> None:
+    """Whatever it is, and Ctrl-C too."""
+
+    def fail(*_: object) -> NoReturn:
+        click.echo("a warning", err=True)
+        raise error
+
+    monkeypatch.setattr(Sentences, "get_command", fail)
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main()
+    assert capfd.readouterr() == ("\n", "")
