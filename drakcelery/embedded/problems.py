@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from drakcelery.model.records import Halt
+from drakcelery.model.halt import Halt
 from drakcelery.model.text import clean
 from drakcelery.telemetry.logs import LIBRARY
 

@@ -10,7 +10,8 @@ from drakcelery.host.health import UNWELL
 from drakcelery.ledger.quarantine import Entry
 from drakcelery.model.analysis import Place, State, Value
 from drakcelery.model.capacity import is_in_use
-from drakcelery.model.records import HostStatus, Line, Record, SlotStatus, halted_words
+from drakcelery.model.halt import halted_words
+from drakcelery.model.records import HostStatus, Line, Record, SlotStatus
 from drakcelery.model.slot_state import ReportedState
 from drakcelery.model.text import clean
 from drakcelery.operators.overview import (

@@ -23,8 +23,8 @@ from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.ledger.host_names import Holder, HostNames
 from drakcelery.ledger.keytypes import describe
+from drakcelery.model.halt import Halt
 from drakcelery.model.machine import Machine
-from drakcelery.model.records import Halt
 from drakcelery.model.timeouts import Timeouts
 from drakcelery.settings import Settings
 

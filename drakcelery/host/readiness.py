@@ -6,8 +6,9 @@ import threading
 import time
 from typing import Protocol
 
+from drakcelery.host import tables
 from drakcelery.host.disk_space import Spool
-from drakcelery.model.records import Halt
+from drakcelery.model.halt import Halt
 from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.telemetry import metrics
 
@@ -81,6 +82,8 @@ class Readiness:
             has_room = self._spool.has_room()
         if not self._has_name:
             return Halt.NO_NAME
+        if self._waits_for_slots():
+            return Halt.NO_SLOTS
         if not self._takes_messages():
             return Halt.NO_BROKER
         if not self._io_alive:
@@ -88,6 +91,14 @@ class Readiness:
         if self._obstacle() is not None:
             return Halt.NOT_CONFINED
         return None if has_room else Halt.NO_SPACE
+
+    def _waits_for_slots(self) -> bool:
+        """Whether the event loop may be stuck in the file of the slots. That says nothing of its broker."""
+        waits = self._has_broker and tables.is_waited_for()
+        metrics.intake_throttled("slots", waits)
+        if waits:
+            self.note_loop()
+        return waits
 
     def _takes_messages(self) -> bool:
         """Whether a message would come to this worker now."""

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ log = structlog.get_logger(__name__)
 
 PATIENCE = 30
 """Seconds to wait for a process that has the file. Transactions take milliseconds."""
+USUAL_SECONDS = 1.0
+"""A transaction that lasts longer waits for somebody."""
 
 
 class _Kept:
@@ -28,6 +31,8 @@ class _Kept:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         """Held while this process is in the file, and while it forks."""
+        self.begun: float | None = None
+        """When the transaction under way has begun; None if there is none."""
         self._file: tuple[Path, int, int] | None = None
         self._connection: sqlite3.Connection | None = None
 
@@ -82,6 +87,7 @@ def opened(path: Path, *, writes: bool = True) -> Iterator[sqlite3.Connection]:
     One that *writes* is the only one in the file from its beginning; others read side by side.
     """
     with _KEPT.lock:
+        _KEPT.begun = time.monotonic()
         try:
             database = _KEPT.connection(path)
             database.execute("begin immediate" if writes else "begin")
@@ -90,6 +96,14 @@ def opened(path: Path, *, writes: bool = True) -> Iterator[sqlite3.Connection]:
         except BaseException:  # wherever a signal's handler raises it: this process must not keep the lock
             _KEPT.close()
             raise
+        finally:
+            _KEPT.begun = None
+
+
+def is_waited_for() -> bool:
+    """Whether this process waits for another one that has the file."""
+    begun = _KEPT.begun
+    return begun is not None and time.monotonic() - begun > USUAL_SECONDS
 
 
 @contextlib.contextmanager

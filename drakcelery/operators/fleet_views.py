@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
-from drakcelery.model.records import SlotStatus, halted_words
+from drakcelery.model.halt import halted_words
+from drakcelery.model.records import SlotStatus
 from drakcelery.model.slot_state import ReportedState
 from drakcelery.model.text import clean
 from drakcelery.operators.overview import HostOverview, ProfileOverview

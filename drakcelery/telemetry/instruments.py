@@ -30,7 +30,7 @@ RECOVERIES = ("process_died", "taken_up", "ended")
 RECONCILED = ("cancelled", "renewed", "sent", "resent", "ended", "forgotten", "indexed", "recounted")
 PRIORITIES = ("none", "high", "normal", "low")
 """Of Karton's queues, in Karton's order; *none* is the queue of producers that know no priorities."""
-THROTTLES = ("disk", "spool", "io", "name", "broker", "network")
+THROTTLES = ("disk", "spool", "io", "name", "broker", "slots", "network")
 SLOT_STATES = tuple(state.value for state in ReportedState)
 MINUTE, HOUR = 60.0, 3600.0
 WORK = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, MINUTE, 120, 300, 600, 900, 1200, 1800, HOUR)
@@ -224,7 +224,7 @@ SPOOL = Gauge(
 )
 THROTTLED = Gauge(
     "drakcelery_intake_throttled",
-    "1 while the host takes no sample: no disk, uploads behind, no io worker, name, broker, firewall; else 0",
+    "1 while the host takes no sample: disk, uploads behind, no io worker, name, broker, slots or firewall",
     ["reason"],
     registry=WORKER,
 )

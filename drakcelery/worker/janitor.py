@@ -18,8 +18,9 @@ from drakcelery.host.slot import Slot, SlotState
 from drakcelery.host.slots import SlotTable
 from drakcelery.host.workspace import Workspace
 from drakcelery.ledger import Standing
+from drakcelery.model.halt import Halt
 from drakcelery.model.names import AttemptId
-from drakcelery.model.records import Halt, HostStatus
+from drakcelery.model.records import HostStatus
 from drakcelery.model.slot_state import OUT_OF_USE
 from drakcelery.model.timeouts import Watch
 from drakcelery.recovery.isolation import Isolation
@@ -283,7 +284,7 @@ class Janitor(threading.Thread):
         """Send elsewhere what was sent here by preference, once all senders know that this host takes
         nothing."""
         why = self._context.readiness.halted()
-        if why is Halt.NO_BROKER:
+        if why in (Halt.NO_BROKER, Halt.NO_SLOTS):
             return  # nothing could be sent, so no attempt is used up for it; if others can, reconcile does
         slots = self._context.slots.all()
         profiles = {slot.profile for slot in slots}

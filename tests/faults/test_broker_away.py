@@ -11,7 +11,8 @@ import pytest
 
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import Stage, State
-from drakcelery.model.records import Halt, HostStatus
+from drakcelery.model.halt import Halt
+from drakcelery.model.records import HostStatus
 from drakcelery.model.timeouts import SHORTEST
 from drakcelery.settings import RedisSection
 from tests.faults.apart import valkey_apart

@@ -13,7 +13,8 @@ import pytest
 from drakcelery.embedded.services import Services
 from drakcelery.host.workspace import Workspace
 from drakcelery.model.analysis import Stage, State
-from drakcelery.model.records import Halt, Record
+from drakcelery.model.halt import Halt
+from drakcelery.model.records import Record
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import (
     detonations,

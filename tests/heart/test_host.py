@@ -40,8 +40,9 @@ from drakcelery.ledger.deployment import Deployment
 from drakcelery.ledger.fleet import JUDGING_SECONDS, Fleet
 from drakcelery.ledger.host_names import HostNames
 from drakcelery.ledger.keys import judging_key
+from drakcelery.model.halt import Halt
 from drakcelery.model.machine import Machine
-from drakcelery.model.records import Halt, HostStatus, SlotStatus
+from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.settings import RedisSection, Settings
 from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.worker.janitor import Janitor

@@ -20,8 +20,8 @@ from drakcelery.ledger.fleet import Fleet
 from drakcelery.ledger.host_names import Holder, HostNames
 from drakcelery.ledger.keys import io_key, lease_key, record_key
 from drakcelery.model.analysis import Fault, Stage, State
+from drakcelery.model.halt import Halt
 from drakcelery.model.machine import Machine
-from drakcelery.model.records import Halt
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection
 from tests.bench import Bench, bench

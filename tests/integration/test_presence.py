@@ -14,7 +14,8 @@ from drakcelery.host.presence import Presence, Role
 from drakcelery.host.readiness import Readiness
 from drakcelery.ledger.fleet import Fleet
 from drakcelery.ledger.keys import io_key
-from drakcelery.model.records import Halt, HostStatus, SlotStatus
+from drakcelery.model.halt import Halt
+from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.settings import Settings
 from drakcelery.settings.sections import DrakcelerySection
 from tests.waiting import wait_until

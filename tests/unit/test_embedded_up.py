@@ -20,7 +20,7 @@ from drakcelery.embedded.lines import Quiet, starting
 from drakcelery.embedded.problems import STARTING, Problem, problem
 from drakcelery.embedded.size import slots, slots_for
 from drakcelery.errors import StackError
-from drakcelery.model.records import Halt
+from drakcelery.model.halt import Halt
 from drakcelery.settings import DATA_DIR_VARIABLE, load
 from tests.builders import record
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from drakcelery.host import tables
 from drakcelery.host.readiness import Readiness
+from drakcelery.host.slots import SlotTable
 from drakcelery.model.analysis import Place
 from drakcelery.model.capacity import Capacity
-from drakcelery.model.records import Halt, HostStatus, SlotStatus, halted_words
+from drakcelery.model.halt import Halt, halted_words
+from drakcelery.model.records import HostStatus, SlotStatus
 from drakcelery.operators import fleet_views
 from drakcelery.operators.overview import host_overviews, profile_overviews
 from drakcelery.recovery.alive import Alive
 from drakcelery.settings.sections import DrakcelerySection
 from drakcelery.telemetry import instruments
 from tests.builders import analysis
+from tests.waiting import wait_until
 
 PLACE = Place(profile="win10")
 
@@ -102,6 +109,27 @@ def test_a_worker_that_is_stuck_takes_nothing(tmp_path: Path, monkeypatch: pytes
     assert ours.halted() is Halt.NO_BROKER
     ours.note_loop()
     assert ours.halted() is None
+
+
+def test_a_worker_that_waits_for_its_slots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process keeps their file locked: that is said, and nothing of a broker, then or afterwards."""
+    monkeypatch.setattr(tables, "USUAL_SECONDS", 0.0)
+    ours = Readiness(DrakcelerySection(state_dir=tmp_path, min_free_space=0))
+    ours.note_io(alive=True)
+    throttled = instruments.THROTTLED.labels("slots")._value
+    slots = SlotTable(tmp_path, quarantine_after=3)
+    slots.define({"vm-1": "win10"})
+    waiting = threading.Thread(target=slots.claim, args=("win10", "a-1", 1))
+    with contextlib.closing(sqlite3.connect(tmp_path / "slots.sqlite", isolation_level=None)) as theirs:
+        theirs.execute("begin exclusive")
+        waiting.start()
+        wait_until(tables.is_waited_for, "the file is waited for")
+        assert ours.halted() is Halt.NO_BROKER  # which it has not reached yet
+        ours.note_broker(connected=True)
+        ours._went_round -= 3600
+        assert (ours.halted(), throttled.get()) == (Halt.NO_SLOTS, 1)
+    waiting.join()
+    assert (ours.halted(), throttled.get()) == (None, 0)
 
 
 @pytest.mark.parametrize("reason", [*Halt, "of_a_newer_version"])
