@@ -34,7 +34,7 @@ default is ten times as many, half a gigabyte."""
 
 
 def serve(context: click.Context, tornado_argv: Sequence[str]) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM, SIGHUP or SIGINT.
 
     Raises:
         click.ClickException: Flower may not, or cannot, listen where it should.
@@ -51,7 +51,7 @@ def serve(context: click.Context, tornado_argv: Sequence[str]) -> None:
         ) from None
     atexit.register(page.stop)
     atexit.register(tracing.stop)
-    signal.signal(signal.SIGTERM, command.sigterm_handler)
+    _end_by_signals()
     log.info("flower_listens", address=options.unix_socket or options.address, port=port)
     if not context.obj.quiet:
         command.print_banner(context.obj.app, "ssl_options" in command.settings, port)
@@ -59,6 +59,14 @@ def serve(context: click.Context, tornado_argv: Sequence[str]) -> None:
         page.start()
     except (KeyboardInterrupt, SystemExit):
         log.info("flower_stopped")
+
+
+def _end_by_signals() -> None:
+    """End in order by SIGTERM, and by SIGHUP of a terminal that is closed, unless nohup ignores it: a sample
+    that is just handed in would stay in a temporary file."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, command.sigterm_handler)
 
 
 def _make(context: click.Context, tornado_argv: Sequence[str]) -> FleetFlower:

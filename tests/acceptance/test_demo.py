@@ -29,7 +29,7 @@ def test_the_end_on_a_terminal(tmp_path: Path) -> None:
 
 def test_it_is_ended_from_outside(tmp_path: Path) -> None:
     """Its processes and its data go as after Ctrl-C, and it dies of the signal."""
-    words = [PROGRAMS / "drakcelery", "demo"]
+    words: list[str | Path] = [PROGRAMS / "drakcelery", "demo"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as process:
         assert process.stdout is not None

@@ -234,7 +234,7 @@ def test_wait_for_what_still_waits_in_karton(deployment: Deployment) -> None:
 def test_it_is_ended_from_outside(deployment: Deployment, tmp_path: Path) -> None:
     """The sample that came from standard input does not stay behind: it may be malware."""
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    words = [DRAKCELERY, "submit", "-", "--config", deployment.running.config]
+    words: list[str | Path] = [DRAKCELERY, "submit", "-", "--config", deployment.running.config]
     with subprocess.Popen(words, stdin=subprocess.PIPE, env=environment) as process:
         wait_until(lambda: any(tmp_path.rglob("sample")), "it takes a sample")
         process.send_signal(signal.SIGTERM)
