@@ -8,6 +8,7 @@ is imported.
 from __future__ import annotations
 
 import configparser
+import contextlib
 import os
 import shlex
 from collections.abc import Mapping
@@ -106,11 +107,20 @@ class _Draft:
 
 
 def default_data_dir(environment: Mapping[str, str]) -> Path:
-    """Where the embedded stack of this user lives (XDG Base Directory: ``XDG_STATE_HOME``)."""
+    """Where the embedded stack of this user lives (XDG Base Directory: ``XDG_STATE_HOME``).
+
+    Raises :class:`SettingsError` for a user without a home, as some containers have.
+    """
     if given := environment.get(DATA_DIR_VARIABLE):
         return Path(given)
-    base = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "drakcelery"
+    if base := environment.get("XDG_STATE_HOME"):
+        return Path(base) / "drakcelery"
+    try:
+        return Path.home() / ".local" / "state" / "drakcelery"
+    except RuntimeError:
+        raise SettingsError(
+            f"this user has no home directory: --data-dir or {DATA_DIR_VARIABLE} names the stack's directory"
+        ) from None
 
 
 def user_data_dir() -> Path:
@@ -139,7 +149,9 @@ def find(
         return _must_exist(data_dir / "drakcelery.ini", "--data-dir: no embedded stack here;", start=data_dir)
     if named := environment.get(CONFIG_VARIABLE):
         return _must_exist(Path(named), CONFIG_VARIABLE)
-    candidates = (*SEARCH_PATHS, default_data_dir(environment) / "drakcelery.ini")
+    candidates = list(SEARCH_PATHS)
+    with contextlib.suppress(SettingsError):  # no home, no stack
+        candidates.append(default_data_dir(environment) / "drakcelery.ini")
     return next((path for path in candidates if _exists(path)), None)
 
 

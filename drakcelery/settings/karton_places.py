@@ -6,6 +6,7 @@ home, current directory, ``KARTON_CONFIG_FILE``; variables ``KARTON_<SECTION>_<K
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -22,7 +23,9 @@ def karton_files() -> list[Path]:
     Raises:
         SettingsError: the variable names a file that is not there, or it cannot be found out.
     """
-    places = [Path("karton.ini").absolute(), Path.home() / ".config" / "karton" / "karton.ini"]
+    places = [Path("karton.ini").absolute()]
+    with contextlib.suppress(RuntimeError):  # some containers' users have no home
+        places.append(Path.home() / ".config" / "karton" / "karton.ini")
     found = [path for path in places if _is_there(path)]
     named = os.environ.get(FILE_VARIABLE)
     if not named:

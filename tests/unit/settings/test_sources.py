@@ -9,13 +9,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from pydantic import SecretStr
 
+from drakcelery import settings
+from drakcelery.embedded import typed
 from drakcelery.errors import SettingsError
 from drakcelery.settings import default_data_dir, find, load
+from drakcelery.settings.karton_places import karton_files
 from tests.unit.settings.reading import complaint, read, write
 
 
@@ -141,6 +144,26 @@ def test_data_dir_follows_xdg() -> None:
     assert default_data_dir({"DRAKCELERY_DATA_DIR": "/a", "XDG_STATE_HOME": "/b"}) == Path("/a")
     assert default_data_dir({"XDG_STATE_HOME": "/b"}) == Path("/b/drakcelery")
     assert default_data_dir({}) == Path.home() / ".local/state/drakcelery"
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in containers that give each a user id of its own: a file is found, and a stack needs a place."""
+
+    def nobody() -> NoReturn:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    for name in ("XDG_STATE_HOME", "DRAKCELERY_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(settings, "SEARCH_PATHS", (Path("drakcelery.ini"),))
+    with pytest.raises(SettingsError, match="no home directory: --data-dir or DRAKCELERY_DATA_DIR names"):
+        default_data_dir({})
+    assert find(environment={}) is None
+    assert typed.command("down", tmp_path) == f"`drakcelery down --data-dir {tmp_path}`"
+    assert karton_files() == []
+    Path("drakcelery.ini").touch()
+    assert find(environment={}) == Path("drakcelery.ini")
 
 
 @contextmanager
