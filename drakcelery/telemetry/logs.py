@@ -125,6 +125,14 @@ def configure(*, level: str, style: Literal["console", "json"], host: str | None
         _Host(host or this_machine()),
     ]
     exceptions: Processor = ExceptionRenderer(_structured if style == "json" else _indented)
+    last: list[Processor] = [_in_order, _as_json] if style == "json" else [_console()]
+    handler = _send_all_to(
+        _Formatter(
+            foreign_pre_chain=[*shared, _from_library, _tame, exceptions],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        ),
+        level,
+    )
     structlog.configure(
         processors=[
             *shared,
@@ -132,26 +140,48 @@ def configure(*, level: str, style: Literal["console", "json"], host: str | None
             _to_analysis_log,
             _tame,
             exceptions,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+            *last,
         ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=_Ours(handler),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # A logger that was used before must not keep what was configured then; it costs 13 µs a line
         cache_logger_on_first_use=False,
     )
-    last: list[Processor] = (
-        [_in_order, structlog.processors.JSONRenderer()] if style == "json" else [_console()]
-    )
-    _send_all_to(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, _from_library, _tame, exceptions],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
-        ),
-        level,
-    )
 
 
-def _send_all_to(formatter: logging.Formatter, level: str) -> None:
+class _Line(logging.LogRecord):
+    """A line of ours, written out. ``logging`` would also look up its place in the code, its process and its
+    thread, of which nothing is shown."""
+
+    def __init__(self, text: str) -> None:
+        self.msg, self.args = text, ()
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Forms the lines of libraries; structlog has formed ours."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text of a line."""
+        return record.msg if isinstance(record, _Line) else super().format(record)
+
+
+class _Ours:
+    """What structlog takes for every logger, and for what makes them: it hands our lines to *handler*."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        self._handler = handler
+
+    def __call__(self, *_: object) -> _Ours:
+        return self
+
+    def _write(self, text: str) -> None:
+        self._handler.handle(_Line(text))
+
+    debug = info = warning = error = critical = _write
+
+
+def _send_all_to(formatter: logging.Formatter, level: str) -> logging.Handler:
+    """Let libraries log so; returns the handler."""
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
     root = logging.getLogger()
@@ -161,6 +191,7 @@ def _send_all_to(formatter: logging.Formatter, level: str) -> None:
     processes.handlers[:], processes.propagate = [handler], False
     for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    return handler
 
 
 def report_crashes() -> None:
@@ -225,6 +256,10 @@ def _indented(exc_info: ExcInfo) -> str:
 
 def _in_order(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return {**{key: event[key] for key in FIRST if key in event}, **event}
+
+
+def _as_json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    return orjson.dumps(event).decode()
 
 
 def _console() -> Processor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import io
 import json
 import logging
@@ -240,6 +241,22 @@ def test_a_json_line(monkeypatch: pytest.MonkeyPatch) -> None:
     ours = {"uid": "a", "attempt": 2, "stage": "run", "count": 3, "path": "/x"}
     assert first == {"level": "warning", "action": "something_happened", "host": "rack-1", **ours}
     assert second == {"level": "info", "action": "nothing_else", "host": "rack-2"}
+
+
+class _FullDisk(io.StringIO):
+    """What standard error is where it goes to a full disk."""
+
+    def write(self, _: str, /) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_line_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It fails nothing, and the analysis' own log has it."""
+    monkeypatch.setattr("sys.stderr", _FullDisk())
+    logs.configure(level="info", style="json")
+    with analysis_log(tmp_path / "drakrun.log", uid="a"):
+        LOG.info("it_is_said")
+    assert json.loads((tmp_path / "drakrun.log").read_bytes())["message"] == "it_is_said"
 
 
 def test_a_line_of_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
