@@ -94,7 +94,8 @@ def opened(path: Path) -> BinaryIO:
 def read(path: Path, *, most: int) -> bytes:
     """Read a file of at most *most* bytes. Raises as :func:`open_regular`, and if it is larger."""
     with opened(path) as file:
-        data = file.read(most + 1)
+        size = os.fstat(file.fileno()).st_size  # memory is taken for all that is asked for
+        data = file.read(min(size, most) + 1)
     if len(data) > most:
         raise OSError(errno.EFBIG, f"is larger than {most} bytes", os.fspath(path))
     return data
@@ -105,8 +106,11 @@ def append(path: Path, data: bytes) -> None:
     parent = open_directory(path.parent)
     try:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        with os.fdopen(open_regular(path.name, flags, mode=0o660, directory=parent), "ab") as file:
-            file.write(data)
+        descriptor = open_regular(path.name, flags, mode=0o660, directory=parent)
+        try:
+            _write(descriptor, data)
+        finally:
+            os.close(descriptor)
     finally:
         os.close(parent)
 
@@ -117,11 +121,13 @@ def replace(path: Path, data: bytes, *, durable: bool) -> None:
     draft = f".{path.name}.{uuid.uuid4().hex}"
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(open_regular(draft, flags, mode=0o660, directory=parent), "wb") as file:
-            file.write(data)
+        descriptor = open_regular(draft, flags, mode=0o660, directory=parent)
+        try:
+            _write(descriptor, data)
             if durable:
-                file.flush()
-                os.fsync(file.fileno())
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         os.replace(draft, path.name, src_dir_fd=parent, dst_dir_fd=parent)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -129,6 +135,12 @@ def replace(path: Path, data: bytes, *, durable: bool) -> None:
         raise
     finally:
         os.close(parent)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Write all of *data*: what fits only in part on a full disk, is refused the next time."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def walk(top: Path) -> Iterator[tuple[str, os.stat_result]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import stat
@@ -349,3 +350,18 @@ def test_the_io_worker_keeps_to_its_own(state_dir: Path) -> None:
     os.chown(own, MEMBER, GROUP)
     as_member(begin)
     assert (own / "io-worker.lock").exists()
+
+
+def test_a_file_that_does_not_fit(tmp_path: Path) -> None:
+    """Of what there is room for in part only, nothing appears under its name, and nothing is left."""
+    path = tmp_path / "outcome.json"
+    path.write_bytes(b"before")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            safe_files.replace(path, bytes(1_500_000), durable=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
