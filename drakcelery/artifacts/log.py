@@ -139,9 +139,14 @@ class _Outputs:
 
     def _write_pending(self) -> None:
         self._wait()
-        self._writing = self._thread.submit(self._write, self._pending)
+        self._writing = self._thread.submit(self._write, self._taken())
+
+    def _taken(self) -> dict[str | None, list[bytes]]:
+        """What is to be written now."""
+        taken, self._pending = self._pending, defaultdict(list)
         self._size += self._pending_size
-        self._pending, self._pending_size = defaultdict(list), 0
+        self._pending_size = 0
+        return taken
 
     def _wait(self) -> None:
         if self._writing is not None:
@@ -156,8 +161,8 @@ class _Outputs:
 
     def finish(self) -> LogSplit:
         """Write what is still on its way, and complete the files."""
-        self._write_pending()
         self._wait()
+        self._write(self._taken())  # here, where nothing else is to be done
         for file in self._files.values():
             file.finish()
         lines = {plugin: count for plugin, count in self._counts.items() if plugin is not None}
