@@ -229,7 +229,7 @@ def _analysis_task(
         headers=ours.headers,
         bucket=ours.bucket,
         identity=ours.identity,
-        now=context.ledger.now(),
+        now=context.ledger.about_now(),
     )
     return sample_task, task
 
