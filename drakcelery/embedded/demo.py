@@ -129,7 +129,10 @@ def _task(sample: Path, wishes: Wishes) -> Task:
     """The sample task. Raises :class:`BadTask`, before anything is started, if it would be refused."""
     if not sample.is_file():  # to open a pipe would last until somebody writes into it
         raise BadTask(f"{clean(sample)} is no file")
-    facts = submit.facts_of(sample)
+    try:
+        facts = submit.facts_of(sample)
+    except OSError as error:
+        raise BadTask(f"{clean(sample)} cannot be read: {clean(error.strerror or error, 80)}") from None
     most = Settings().drakcelery.max_sample_size
     if facts.size > most:
         raise BadTask(f"{clean(sample.name)} has {facts.size} bytes; at most {most} are accepted")

@@ -29,6 +29,7 @@ def large(path: Path) -> None:
         (Path.mkdir, "is no file"),
         (Path.touch, "is empty"),
         (large, f"has {LARGE} bytes"),
+        (lambda path: path.symlink_to("/proc/self/mem"), "some.*thing cannot be read: Input/output error"),
         (lambda path: path.write_text("text"), "cannot tell how to start"),
     ],
 )
