@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 from drakcelery import settings
 from drakcelery.embedded.background import background
 from drakcelery.embedded.state import Running
-from tests.acceptance.deployment import PROGRAMS, Deployment, run
+from tests.acceptance.deployment import Deployment, run
 from tests.acceptance.flower_page import chromium
 from tests.reference import ROOT
 
@@ -67,7 +67,7 @@ def normalized(report: str) -> str:
 
 def report_of(config: Path, uid: str) -> str:
     """What ``drakcelery report`` says."""
-    done = run(PROGRAMS / "drakcelery", "report", uid, config=config)
+    done = run("drakcelery", "report", uid, config=config)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

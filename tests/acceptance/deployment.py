@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,9 +30,12 @@ from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.operators import finding
 from drakcelery.settings import Settings
+from tests.faults import forks
 from tests.waiting import PATIENCE, wait_until
 
 PROGRAMS = Path(sys.executable).parent
+TIMEOUT = 120
+"""Seconds, of a command."""
 
 
 class Receiver(Karton):
@@ -246,7 +251,11 @@ class Deployment:
 
     def drakcelery(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """``drakcelery …`` on this stack's configuration, as typed on a terminal without colours."""
-        return run(PROGRAMS / "drakcelery", *arguments, config=self.running.config)
+        return run("drakcelery", *arguments, config=self.running.config)
+
+    def started(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """As :meth:`drakcelery`, by its own file: what it needs is imported by itself."""
+        return execute(PROGRAMS / "drakcelery", *arguments, config=self.running.config)
 
     def typed(self, *words: str | Path) -> str:
         """What ``drakcelery …`` says, done by this process; fails where the command does."""
@@ -256,7 +265,7 @@ class Deployment:
 
     def celery(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``celery -A drakcelery …``."""
-        return run(PROGRAMS / "celery", "-A", "drakcelery", *arguments, config=self.running.config)
+        return run("celery", "-A", "drakcelery", *arguments, config=self.running.config)
 
 
 def typist(config: Path) -> dict[str, str]:
@@ -271,15 +280,40 @@ def karton_config(running: Running) -> Config:
     return config
 
 
-def run(*command: str | Path, config: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with ``DRAKCELERY_CONFIG`` and *variables*; lines are not wrapped."""
-    environment = {**os.environ, **typist(config), **variables}
+def run(
+    program: str, *arguments: str | Path, config: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with ``DRAKCELERY_CONFIG`` and *variables*, as a fork; lines are not wrapped."""
+    words = [str(word) for word in arguments]
+    with tempfile.TemporaryDirectory(prefix="typed-") as directory:
+        out, errors = (Path(directory) / name for name in ("out", "errors"))
+        process = forks.stem("typed").start(
+            words,
+            program=program,
+            environment={**os.environ, **typist(config), **variables},
+            directory=Path.cwd(),
+            log=out,
+            errors=errors,
+        )
+        try:
+            status = process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+        return subprocess.CompletedProcess(
+            [program, *words], status, out.read_text("utf-8"), errors.read_text("utf-8")
+        )
+
+
+def execute(*command: str | Path, config: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """As :func:`run`, a program that is started from its file."""
     return subprocess.run(  # its exit status is looked at by those who call
         [str(part) for part in command],
         capture_output=True,
         text=True,
-        env=environment,
-        timeout=120,
+        env={**os.environ, **typist(config), **variables},
+        timeout=TIMEOUT,
         check=False,
     )
 

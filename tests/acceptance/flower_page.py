@@ -23,6 +23,7 @@ from drakcelery.embedded import ports, supervision
 from drakcelery.karton import submit
 from drakcelery.karton.kept import Wishes
 from tests.conftest import require
+from tests.faults import forks
 from tests.faults.fleet import Fleet, Options
 from tests.waiting import wait_until
 
@@ -89,33 +90,72 @@ class Web:
 
 
 def start(
-    fleet: Fleet, *command: str, log: Path, environment: Mapping[str, str] | None = None
-) -> subprocess.Popen[bytes]:
-    """Start ``python -m …`` on the settings of the fleet's first host."""
+    fleet: Fleet,
+    program: str,
+    *arguments: str,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    is_fork: bool = True,
+) -> subprocess.Popen[bytes] | forks.Fork:
+    """Start *program* on the settings of the fleet's first host: as a fork, or as ``python -m …``."""
+    variables = {
+        **os.environ,
+        "DRAKCELERY_CONFIG": str(fleet._config[fleet.options.hosts[0]]),
+        **(environment or {}),
+    }
+    if is_fork:
+        return forks.stem("typed").start(
+            arguments, program=program, environment=variables, directory=fleet.directory, log=log
+        )
     with log.open("ab") as out:
         return subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [sys.executable, "-m", program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={
-                **os.environ,
-                "DRAKCELERY_CONFIG": str(fleet._config[fleet.options.hosts[0]]),
-                **(environment or {}),
-            },
+            env=variables,
             cwd=fleet.directory,
             preexec_fn=supervision._die_with(os.getpid()),
         )
 
 
 @contextmanager
-def flower(fleet: Fleet, name: str, *command: str, prefix: str = "", **environment: str) -> Iterator[Web]:
-    """Flower, started by *command* on a free port and below the path *prefix*, until the end of the block."""
+def flower(
+    fleet: Fleet, name: str, program: str, *arguments: str, prefix: str = "", **environment: str
+) -> Iterator[Web]:
+    """Flower, started by a command on a free port and below the path *prefix*, until the end of the block.
+
+    It is a fork (:mod:`tests.faults.forks`).
+    """
+    command = (program, *arguments)
+    with _serving(fleet, name, command, environment, prefix=prefix, is_fork=True) as web:
+        yield web
+
+
+@contextmanager
+def started_flower(
+    fleet: Fleet, name: str, program: str, *arguments: str, **environment: str
+) -> Iterator[Web]:
+    """As :func:`flower`, a process that imports all by itself."""
+    command = (program, *arguments)
+    with _serving(fleet, name, command, environment, prefix="", is_fork=False) as web:
+        yield web
+
+
+@contextmanager
+def _serving(
+    fleet: Fleet,
+    name: str,
+    command: tuple[str, ...],
+    environment: Mapping[str, str],
+    *,
+    prefix: str,
+    is_fork: bool,
+) -> Iterator[Web]:
     port = ports.assign((name,), kept={})[name]
     log = fleet.directory / "log" / f"flower-{name}.log"
-    process = start(
-        fleet, *command, log=log, environment={"DRAKCELERY_FLOWER_PORT": str(port), **environment}
-    )
+    variables = {"DRAKCELERY_FLOWER_PORT": str(port), **environment}
+    process = start(fleet, *command, log=log, environment=variables, is_fork=is_fork)
     web = Web(address=f"http://127.0.0.1:{port}{prefix}", log=log)
 
     def answers() -> bool:

@@ -16,7 +16,7 @@ from drakcelery.karton import kept
 from drakcelery.model.analysis import STAGES, State
 from drakcelery.model.records import Record
 from drakcelery.model.slot_state import ReportedState
-from tests.acceptance.deployment import Deployment
+from tests.acceptance.deployment import PROGRAMS, Deployment, execute
 from tests.programs import distlib_launcher
 from tests.waiting import wait_until
 
@@ -26,7 +26,7 @@ BEHAVIOUR = Path("samples/behaviour.exe")
 @pytest.fixture(scope="module")
 def submitted(deployment: Deployment) -> tuple[str, str]:
     """(uid, progress) of a sample that was submitted on the command line, with --wait."""
-    waited = deployment.drakcelery(
+    waited = deployment.started(
         "submit", "--wait", "--timeout", "30", "--priority", "high", distlib_launcher(64)
     )
     assert waited.returncode == 0, waited.stderr
@@ -69,7 +69,7 @@ def test_status(submitted: tuple[str, str], deployment: Deployment) -> None:
     assert uid in {one["uid"] for one in json.loads(deployment.typed("status", "--json"))["analyses"]}
     one = json.loads(deployment.typed("status", uid, "--json"))
     assert (one["uid"], one["state"], one["attempt"]) == (uid, "PUBLISHED", 1)
-    shown = deployment.drakcelery("status", uid).stdout
+    shown = deployment.started("status", uid).stdout
     assert one["analysis_task_uid"] in shown
     assert one["analysis"]["sample"]["sha256"] in shown
 
@@ -84,7 +84,7 @@ def test_status_of_nothing(deployment: Deployment) -> None:
 def test_fetch(submitted: tuple[str, str], deployment: Deployment, tmp_path: Path) -> None:
     """All artifacts of an analysis as files; what is kept for a retry stays where it is."""
     uid, _ = submitted
-    fetched = deployment.drakcelery("fetch", uid, "--to", tmp_path / "artifacts")
+    fetched = deployment.started("fetch", uid, "--to", tmp_path / "artifacts")
     assert fetched.returncode == 0, fetched.stderr
     stored = {key.removeprefix(f"{uid}/"): size for key, size in deployment.objects("drakrun", uid).items()}
     assert stored.keys() >= {kept.SAMPLE, kept.TASK}
@@ -122,13 +122,13 @@ def test_slots_show_what_runs(deployment: Deployment) -> None:
     )
     lines = deployment.typed("slots").splitlines()
     assert [("running" in line) for line in lines if uid in line] == [True]
-    assert deployment.drakcelery("cancel", uid).returncode == 0
+    assert deployment.started("cancel", uid).returncode == 0
     assert deployment.wait_over(task).state is State.CANCELLED
 
 
 def test_celery_status(deployment: Deployment) -> None:
     """Both workers of the host answer."""
-    answer = deployment.celery("status")
+    answer = execute(PROGRAMS / "celery", "-A", "drakcelery", "status", config=deployment.running.config)
     assert answer.returncode == 0, answer.stderr
     assert "vm@embedded: OK" in answer.stdout
     assert "io@embedded: OK" in answer.stdout

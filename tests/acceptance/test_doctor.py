@@ -15,7 +15,7 @@ from karton.core.backend import KARTON_BINDS_HSET
 from drakcelery import __version__
 from drakcelery.doctor import CHECKS
 from drakcelery.storage import Storage
-from tests.acceptance.deployment import PROGRAMS, Deployment, run
+from tests.acceptance.deployment import Deployment, run
 from tests.waiting import wait_until
 
 Found = dict[str, dict[str, Any]]
@@ -59,7 +59,7 @@ def test_a_sound_stack(sound: tuple[int, Found], deployment: Deployment) -> None
 
 def test_the_table(deployment: Deployment, bucket: None) -> None:  # noqa: ARG001 - makes it
     """People get a line for each check, the remedy below it, and how many there are of each kind."""
-    done = deployment.drakcelery("doctor", "--only", "redis", "--only", "karton.bind")
+    done = deployment.started("doctor", "--only", "redis", "--only", "karton.bind")
     assert (done.returncode, done.stderr) == (0, "")
     heading, *rows = done.stdout.splitlines()
     assert heading.split() == ["CHECK", "RESULT", "FOUND"]
@@ -77,7 +77,7 @@ def faulty(deployment: Deployment, tmp_path: Path) -> Callable[..., tuple[int, F
         config = tmp_path / "faulty.ini"
         config.write_text(text.replace(old, new, 1))
         words = [word for name in only for word in ("--only", name)]
-        done = run(PROGRAMS / "drakcelery", "doctor", "--json", *words, config=config)
+        done = run("drakcelery", "doctor", "--json", *words, config=config)
         return done.returncode, {one["check"]: one for one in json.loads(done.stdout)}
 
     return look_at

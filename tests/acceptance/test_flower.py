@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import signal
 import subprocess
 import urllib.parse
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from playwright.sync_api import Browser, Locator, expect
 
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
-from tests.acceptance.deployment import PROGRAMS
+from tests.acceptance.deployment import PROGRAMS, execute
 from tests.acceptance.flower_page import (
     HOSTILE,
     LONG,
@@ -31,10 +32,11 @@ from tests.acceptance.flower_page import (
     flower,
     push,
     start,
+    started_flower,
     tab,
 )
 from tests.faults.fleet import Fleet, Options
-from tests.faults.watch import start_server, stop_server, type_in, wait_free, wait_published, wait_state
+from tests.faults.watch import start_server, stop_server, wait_free, wait_published, wait_state
 from tests.terminal import terminal
 from tests.waiting import wait_until
 
@@ -43,6 +45,7 @@ PROFILES = {"rack-1": "win10-22h2", "rack-2": "win7-x64"}
 SLOTS = 3
 SCENE = 150
 """The same of those that are looked at."""
+DRAKCELERY = PROGRAMS / "drakcelery"
 LOGIN = {"Authorization": f"Basic {base64.b64encode(b'alice:secret').decode()}"}
 
 
@@ -71,7 +74,7 @@ def fleet(servers: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="module")
 def web(fleet: Fleet) -> Iterator[Web]:
     """Flower as most people have it: on the loopback interface, without a login."""
-    with flower(fleet, "plain", "celery", "-A", "drakcelery", "flower") as ours:
+    with started_flower(fleet, "plain", "celery", "-A", "drakcelery", "flower") as ours:
         yield ours
 
 
@@ -227,7 +230,7 @@ def test_analysis_page(situation: None, web: Web, browser: Browser, width: int) 
 
 def test_top_is_recorded(situation: None, fleet: Fleet, browser: Browser) -> None:  # noqa: ARG001
     """`drakcelery top` on a terminal shows the same fleet, and goes on by itself; kept for the docs."""
-    program = (PROGRAMS / "drakcelery", "top", "--config", fleet._config[HOSTS[0]])
+    program = (DRAKCELERY, "top", "--config", fleet._config[HOSTS[0]])
     with terminal(program, columns=100, lines=32) as top:
         wait_until(lambda: top.shows(r"rack-2/vm-1 +win7-x64 +running .*agent\.bat"), "the slots")
         push(fleet, "passing", name="passing.bat", timeout=2, profile="win7-x64")
@@ -361,14 +364,15 @@ def test_drain(fleet: Fleet, web: Web, browser: Browser, clear: None) -> None:  
 
 def test_a_slot_in_quarantine(fleet: Fleet, web: Web, browser: Browser, clear: None) -> None:  # noqa: ARG001
     """Its whole name is read on a telephone, too, and who put it there."""
-    assert type_in(fleet, "drakcelery", "quarantine", "rack-1/vm-3")[0] == 0
+    config = fleet._config["rack-1"]
+    assert execute(DRAKCELERY, "quarantine", "rack-1/vm-3", config=config).returncode == 0
     with tab(browser, web, width=NARROW) as opened:
         opened.page.goto("/fleet")
         tile = slot(opened, "rack-1", "vm-3")
         expect(tile).to_contain_text(re.compile(r"quarantined.*for \d+:\d\d · by .+@", re.DOTALL))
         assert tile.locator("strong").evaluate("name => name.scrollWidth <= name.clientWidth")
         assert_fits(opened)
-    assert type_in(fleet, "drakcelery", "release", "rack-1/vm-3")[0] == 0
+    assert execute(DRAKCELERY, "release", "rack-1/vm-3", config=config).returncode == 0
 
 
 def test_hostile_name(fleet: Fleet, web: Web, browser: Browser, clear: None) -> None:  # noqa: ARG001
@@ -676,7 +680,7 @@ def test_open_to_all_is_refused(fleet: Fleet, tmp_path: Path, command: tuple[str
     try:
         assert process.wait(timeout=60) == 1
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.kill(process.pid, signal.SIGKILL)
         process.wait()
         raise
     said = (tmp_path / "log").read_text()

@@ -25,6 +25,7 @@ from tests.acceptance.flower_page import (
     assert_fits,
     chromium,
     flower,
+    started_flower,
     tab,
 )
 from tests.faults.fleet import Fleet, Options
@@ -63,7 +64,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def web(fleet: Fleet, rooms: Path) -> Iterator[Web]:
     """Flower without a login, on the loopback interface."""
-    with flower(fleet, "plain", "drakcelery", "flower", TMPDIR=str(rooms)) as ours:
+    with started_flower(fleet, "plain", "drakcelery", "flower", TMPDIR=str(rooms)) as ours:
         yield ours
 
 

@@ -30,7 +30,7 @@ from drakcelery.embedded.services import Services
 from drakcelery.ledger import Ledger
 from drakcelery.wiring import make_ledger
 from tests.acceptance import sandboxed
-from tests.acceptance.deployment import PROGRAMS, Receiver, run
+from tests.acceptance.deployment import PROGRAMS, Receiver, execute
 from tests.commands import extract
 from tests.conftest import require
 from tests.identities import seaweedfs
@@ -106,7 +106,7 @@ class Machine:
             words.insert(1, f"--root={self.root}")
             words = [word for word in words if word != "--now"]  # systemd does not run here
         program = PROGRAMS / words[0] if (PROGRAMS / words[0]).exists() else Path(words[0])
-        return run(program, *words[1:], config=self.config)
+        return execute(program, *words[1:], config=self.config)
 
     def init(self, command: str) -> str:
         """Type an ``init``; what it printed."""
@@ -303,7 +303,7 @@ def submit_and_consume(machine: Machine, ledger: Ledger, to: Path) -> None:
     binds = receiver.backend.get_binds
     wait_until(lambda: any(bind.identity == CONSUMER for bind in binds()), "the consumer is bound")
     producer = str(machine.root / "etc/karton/karton.ini")
-    sent = run(
+    sent = execute(
         sys.executable,
         *(ROOT / "examples/push_sample.py", ROOT / "samples/behaviour.exe"),
         config=machine.config,

@@ -18,7 +18,7 @@ from karton.core.task import TaskState
 from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
-from tests.acceptance.deployment import PROGRAMS, Deployment, run
+from tests.acceptance.deployment import Deployment, run
 from tests.programs import launcher
 
 
@@ -228,7 +228,7 @@ def test_submit_without_an_ingress(services: Services, tmp_path: Path) -> None:
         f"secret_key = {secret.get_secret_value()}\n"
         "[drakrun]\nidentity = karton.nobody\n"
     )
-    refusal = run(PROGRAMS / "drakcelery", "submit", launcher(64), config=config)
+    refusal = run("drakcelery", "submit", launcher(64), config=config)
     assert refusal.returncode == 1
     assert "no ingress has ever bound karton.nobody in this Karton" in refusal.stderr
     assert "drakcelery up" in refusal.stderr

@@ -61,7 +61,7 @@ def test_republish(deployment: Deployment, receiver: Receiver, published: Record
     receiver.sent_again.add(published.uid)
     late = Late(karton_config(deployment.running))
     try:
-        sent = deployment.drakcelery("republish", published.uid)
+        sent = deployment.started("republish", published.uid)
         assert sent.returncode == 0, sent.stderr
         assert sent.stdout.startswith(f"sent {published.uid} with ")
         assert late.identity in sent.stdout

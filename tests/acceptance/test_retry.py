@@ -138,7 +138,7 @@ def test_ask_again(deployment: Deployment, receiver: Receiver, shared_with_nobod
     """`drakcelery retry` prints the new uid alone; consumers get another analysis (U1, U2)."""
     first = shared_with_nobody
     before = stored(deployment, first.uid)
-    done = deployment.drakcelery("retry", first.uid, "--timeout", "20", "--plugin", "procmon", "--wait")
+    done = deployment.started("retry", first.uid, "--timeout", "20", "--plugin", "procmon", "--wait")
     assert done.returncode == 0, done.stderr
     uid = done.stdout.removesuffix("\n")
     received = receiver.receive(uid)

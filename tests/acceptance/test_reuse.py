@@ -45,7 +45,7 @@ def test_a_sample_that_is_sent_again(deployment: Deployment, receiver: Receiver,
     assert "reused from" in shown
     assert f"{first['uid']}, which ran on" in " ".join(shown.split())
     assert first["uid"] in deployment.drakcelery("report", uid).stdout
-    assert "reused" in deployment.drakcelery("find", uid).stdout
+    assert "reused" in deployment.started("find", uid).stdout
 
 
 def test_who_does_not_agree_has_a_run(deployment: Deployment, sample: Path) -> None:

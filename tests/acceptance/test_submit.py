@@ -116,7 +116,12 @@ def test_refused_before_it_is_uploaded(
     before = pushed(deployment)
     environment = {f"DRAKCELERY_DRAKCELERY_{name}": value for name, value in variables.items()}
     done = run(
-        DRAKCELERY, "submit", *options, distlib_launcher(64), config=deployment.running.config, **environment
+        "drakcelery",
+        "submit",
+        *options,
+        distlib_launcher(64),
+        config=deployment.running.config,
+        **environment,
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
@@ -186,11 +191,11 @@ def test_one_table_on_a_terminal(deployment: Deployment, samples: Path) -> None:
 def test_ctrl_c(command: str, deployment: Deployment) -> None:
     """It ends the waiting and no analysis, and says how to look again."""
     sample, config = Path("samples/endless.exe"), deployment.running.config
-    words: list[str | Path] = [DRAKCELERY, "submit", "--timeout", "600", sample, "--config", config]
+    submit: list[str | Path] = ["submit", "--timeout", "600", sample, "--config", config]
     if command == "submit":
-        words.append("--wait")
+        words = [DRAKCELERY, *submit, "--wait"]
     else:
-        uid = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        uid = deployment.drakcelery(*submit).stdout.strip()
         words = [DRAKCELERY, "wait", uid, "--config", config]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -215,14 +220,14 @@ def test_ctrl_c(command: str, deployment: Deployment) -> None:
 def test_wait_for_what_still_waits_in_karton(deployment: Deployment) -> None:
     """It has no record yet; a uid that nobody knows is a sentence."""
     (host,) = deployment.ledger.fleet.hosts()
-    assert deployment.drakcelery("drain", host.host).returncode == 0
+    assert deployment.started("drain", host.host).returncode == 0
     try:
         uid = deployment.drakcelery("submit", LIBRARY, *SHORT).stdout.strip()
         words: list[str | Path] = [DRAKCELERY, "wait", uid, "--config", deployment.running.config]
         with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             assert process.stderr.readline() == "waiting in Karton\n"
-            assert deployment.drakcelery("undrain", host.host).returncode == 0
+            assert deployment.started("undrain", host.host).returncode == 0
             assert process.wait(60) == 0
     finally:
         assert deployment.drakcelery("undrain", host.host).returncode == 0

@@ -7,8 +7,6 @@ import configparser
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +18,7 @@ from drakcelery.embedded.services import Services
 from drakcelery.forecast.curve import WatchedRun
 from drakcelery.forecast.news import WatchedRuns
 from drakcelery.model.news import News
+from tests.acceptance.deployment import run
 from tests.acceptance.flower_page import (
     HOSTILE,
     NARROW,
@@ -63,13 +62,7 @@ def with_watch(fleet: Fleet) -> None:
 
 def report(fleet: Fleet, *words: str, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
     """Exit status, output and errors of `drakcelery watch-report`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "drakcelery", "watch-report", *words],
-        env={**os.environ, "DRAKCELERY_CONFIG": str(fleet._config[HOST]), **(environment or {})},
-        capture_output=True,
-        check=False,
-        text=True,
-    )
+    done = run("drakcelery", "watch-report", *words, config=fleet._config[HOST], **(environment or {}))
     return done.returncode, done.stdout, done.stderr
 
 
@@ -131,13 +124,7 @@ def test_tab(fleet: Fleet) -> None:
     for option, offered in (("--profile", ["win10-22h2", "win7-x64"]), ("--quality", ["high", "low"])):
         words = f"drakcelery watch-report {option} "
         complete = {"_DRAKCELERY_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "3"}
-        done = subprocess.run(
-            [sys.executable, "-m", "drakcelery"],
-            env={**os.environ, "DRAKCELERY_CONFIG": str(fleet._config[HOST]), **complete},
-            capture_output=True,
-            check=False,
-            text=True,
-        )
+        done = run("drakcelery", config=fleet._config[HOST], **complete)
         assert [line.partition(",")[2] for line in done.stdout.splitlines()] == offered
 
 

@@ -1,8 +1,11 @@
-"""Processes of a fleet, forked from one that has imported what they need: importing it costs most of a start.
+"""Processes forked from one that has imported what they need: importing it costs most of a start.
 
-A fork goes through the command line as any process of ours does, up to where a worker would replace itself
-by Celery: it goes on as that. The commands themselves are started in tests/acceptance, and by the fleets that
-have several versions, or several machines.
+A fork goes through the command line as any process of ours does, up to where a worker or Flower would replace
+itself by Celery: it goes on as that. Those of a fleet find all of drakcelery imported. Those that people type
+find other people's libraries and the settings; what else of drakcelery they need, they import as ever.
+
+The commands themselves are started in tests/acceptance, each at least once, and by the fleets that have
+several versions, or several machines.
 """
 
 from __future__ import annotations
@@ -12,18 +15,19 @@ import gc
 import importlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
+from drakcelery import lean
 from drakcelery.embedded import supervision
 
-IMPORTED = (
+_FLEET = (
     *("celery.bin.worker", "celery.apps.worker", "celery.concurrency.prefork", "celery.worker.autoscale"),
     *("celery.worker.components", "celery.worker.consumer", "celery.worker.strategy"),
     *("drakcelery.celery", "drakcelery.cli.roles", "drakcelery.cli.karton_roles", "drakcelery.cli.services"),
@@ -32,7 +36,16 @@ IMPORTED = (
     *("karton.system.system", "kombu.transport.redis", "kombu.transport.pyamqp"),
 )
 """What processes of a fleet import, directly or not."""
-LOOK_SECONDS = 0.01
+_TYPED = (
+    *("celery.bin.celery", "celery.bin.control", "celery.app.control", "celery.app.log", "celery.events"),
+    *("kombu.transport.redis", "redis", "minio", "karton.core.karton", "karton.core.task"),
+    *("flower.app", "flower.urls", "rich.console", "rich.table", "structlog", "orjson", "psutil"),
+    "drakcelery.settings",
+)
+"""What commands that people type, and Flower, import of what changes nothing in how ours are imported."""
+IMPORTED = {"fleet": _FLEET, "typed": _TYPED}
+Kind = Literal["fleet", "typed"]
+PROGRAMS = ("drakcelery", "celery")
 NEVER = 10**9
 """Seconds between two rounds of Karton's collector, which takes the FINISHED tasks that tests look at."""
 
@@ -58,20 +71,31 @@ class Fork:
 
     def wait(self, timeout: float | None = None) -> int:
         """How it ended, once it has. Raises :class:`subprocess.TimeoutExpired`."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while (status := self.poll()) is None:
-            if deadline is not None and time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(["fork", str(self.pid)], timeout or 0)
-            time.sleep(LOOK_SECONDS)
+        if self.poll() is None:
+            handle = os.pidfd_open(self.pid)
+            try:
+                _ended(handle, timeout)
+            finally:
+                os.close(handle)
+        status = self.poll()
+        if status is None:
+            raise subprocess.TimeoutExpired(["fork", str(self.pid)], timeout or 0)
         return status
+
+
+def _ended(handle: int, timeout: float | None) -> None:
+    """Return once a process has ended, or after *timeout* seconds."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    poll.poll(None if timeout is None else timeout * 1000)
 
 
 class Stem:
     """The process that has imported everything; it ends with this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.forks"],
+            [sys.executable, "-m", "tests.faults.forks", kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parents[2],
@@ -80,11 +104,19 @@ class Stem:
         )
 
     def start(
-        self, arguments: Sequence[str], *, environment: Mapping[str, str], directory: Path, log: Path
+        self,
+        arguments: Sequence[str],
+        *,
+        program: str = "drakcelery",
+        environment: Mapping[str, str],
+        directory: Path,
+        log: Path,
+        errors: Path | None = None,
     ) -> Fork:
-        """Fork ``drakcelery ARGUMENTS``, in a session of its own; it appends to *log*."""
+        """Fork ``PROGRAM ARGUMENTS``, in a session of its own; it appends to *log*, or *errors* to that."""
+        assert program in PROGRAMS, program
         wanted = {"environment": dict(environment), "directory": str(directory), "log": str(log)}
-        return Fork(self, int(self.ask(start=[*arguments], **wanted)))
+        return Fork(self, int(self.ask(start=[program, *arguments], errors=str(errors or log), **wanted)))
 
     def ask(self, **request: Any) -> Any:
         """Let it do something; its answer."""
@@ -106,9 +138,9 @@ class Stem:
 
 
 @cache
-def stem() -> Stem:
-    """That of this process, which serves fleet after fleet."""
-    made = Stem()
+def stem(kind: Kind = "fleet") -> Stem:
+    """That of this process, which serves fleet after fleet, or all that is typed."""
+    made = Stem(kind)
     atexit.register(made.close)
     return made
 
@@ -146,10 +178,12 @@ def _become(request: Mapping[str, Any], inherited: tuple[int, int]) -> None:
     supervision._die_with(_PARENT)()
     os.setsid()
     nothing = os.open(os.devnull, os.O_RDONLY)
-    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+    log, errors = (
+        os.open(request[name], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666) for name in ("log", "errors")
+    )
+    for source, target in ((nothing, 0), (log, 1), (errors, 2)):
         os.dup2(source, target)
-    os.closerange(3, max(nothing, log, *inherited) + 1)
+    os.closerange(3, max(nothing, log, errors, *inherited) + 1)
     os.chdir(request["directory"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -157,29 +191,43 @@ def _become(request: Mapping[str, Any], inherited: tuple[int, int]) -> None:
 
 def _go_on(_program: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
     """Be the Celery process that this one is to be replaced by."""
-    from drakcelery.worker import __main__ as worker
-    from drakcelery.worker.commands import WORKER
-
-    if tuple(command[1:3]) != WORKER:  # Flower
-        _EXECVE(command[0], [*command], {**environment})
+    module = command[2]
     os.environ.update(environment)
-    sys.argv = ["drakcelery worker", *command[3:]]
-    worker.main()
+    sys.argv = [module.replace(".", " "), *command[3:]]
+    importlib.import_module(f"{module}.__main__").main()
+
+
+def _run(program: str, arguments: list[str]) -> None:
+    """Be that program."""
+    os.execve = _go_on  # type: ignore[assignment]
+    if program == "drakcelery":
+        from drakcelery.cli import main
+
+        main(arguments)
+    else:
+        from celery.__main__ import main as celery
+
+        sys.argv = [program, *arguments]
+        celery()
+
+
+def _prepare(kind: str) -> None:
+    """Import what the forks need."""
+    if kind == "typed":
+        lean.start()
+    for name in IMPORTED[kind]:
+        importlib.import_module(name)
+    if kind == "fleet":
+        from karton.system import SystemService
+
+        SystemService.GC_INTERVAL = NEVER
+    gc.freeze()
 
 
 _PARENT = os.getpid()
-_EXECVE = os.execve
 
 if __name__ == "__main__":
-    for name in IMPORTED:
-        importlib.import_module(name)
-    gc.freeze()
-    from karton.system import SystemService
-
-    SystemService.GC_INTERVAL = NEVER
-    arguments = serve(sys.stdin.buffer, sys.stdout.buffer)
-    if arguments is not None:
-        from drakcelery.cli import main
-
-        os.execve = _go_on  # type: ignore[assignment]
-        main(arguments)
+    _prepare(sys.argv[1])
+    wanted = serve(sys.stdin.buffer, sys.stdout.buffer)
+    if wanted is not None:
+        _run(wanted[0], wanted[1:])

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.deployment import PROGRAMS, execute, run
 from tests.faults import forks
 
 CONFIG = "[drakcelery]\nhost = rack-1\nstate_dir = /dev/null/state\n[s3]\naccess_key = a\nsecret_key = b\n"
@@ -30,6 +31,27 @@ def fork(arguments: Sequence[str], tmp_path: Path) -> tuple[int, str]:
     log = tmp_path / "log"
     one = forks.stem().start(arguments, environment=environment(tmp_path), directory=tmp_path, log=log)
     return one.wait(60), log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        ("drakcelery", ("--version",)),
+        ("drakcelery", ("status", "--config", "missing.ini")),
+        ("drakcelery", ("report", "nowhere")),
+        ("celery", ("-A", "drakcelery", "inspect", "nothing")),
+    ],
+)
+def test_what_is_typed_ends_as_a_process_of_its_own(
+    tmp_path: Path, program: str, arguments: tuple[str, ...]
+) -> None:
+    """With the same status, output and errors."""
+    environment(tmp_path)
+    own = execute(PROGRAMS / program, *arguments, config=tmp_path / "config.ini")
+    done = run(program, *arguments, config=tmp_path / "config.ini")
+    assert (done.returncode, done.stdout) == (own.returncode, own.stdout)
+    # Before the error, click names the program as it was started
+    assert done.stderr.splitlines()[-1:] == own.stderr.splitlines()[-1:]
 
 
 @pytest.mark.parametrize(

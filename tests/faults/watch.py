@@ -13,7 +13,7 @@ from drakcelery.host.slot import SlotState
 from drakcelery.ledger.keys import DUE, LIVE
 from drakcelery.model.analysis import State
 from drakcelery.model.records import HostStatus, Record
-from tests.acceptance.deployment import PROGRAMS, run
+from tests.acceptance.deployment import run
 from tests.faults.account import Observer
 from tests.faults.fleet import RECEIVER, Fleet
 from tests.waiting import wait_until
@@ -104,7 +104,7 @@ def wait_free(fleet: Fleet, host: str) -> None:
 def type_in(fleet: Fleet, program: str, *arguments: str, host: str | None = None) -> tuple[int, str]:
     """Exit status and output of ``drakcelery …`` or ``celery …`` on a host (the first one)."""
     config = fleet._config[host or fleet.options.hosts[0]]
-    done = run(PROGRAMS / program, *arguments, config=config)
+    done = run(program, *arguments, config=config)
     return done.returncode, done.stdout + done.stderr
 
 

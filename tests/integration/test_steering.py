@@ -31,7 +31,7 @@ from drakcelery.model.records import HostStatus, Record
 from drakcelery.operators import steering
 from drakcelery.stages import cancellation
 from drakcelery.worker import remote_control as _commands  # noqa: F401 registers them with Celery
-from tests.acceptance.deployment import PROGRAMS, run, run_here, typist
+from tests.acceptance.deployment import PROGRAMS, execute, run_here, typist
 from tests.faults.fleet import Fleet, Options
 from tests.faults.watch import sample_task, type_in, wait_free, wait_gone, wait_published, wait_state
 from tests.servers import lent
@@ -536,7 +536,7 @@ def _offered(config: Path, line: str, *, own_process: bool = False) -> list[str]
         "COMP_CWORD": str(len(words.split()) - 1),
     }
     if own_process:
-        done = run(PROGRAMS / "drakcelery", config=config, **variables)
+        done = execute(PROGRAMS / "drakcelery", config=config, **variables)
         status, output = done.returncode, done.stdout
     else:
         status, output = run_here(cli, **typist(config), **variables)
