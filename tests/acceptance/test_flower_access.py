@@ -133,16 +133,19 @@ def levels(page: Page) -> list[int]:
 LOOKS: tuple[tuple[Literal["light", "dark"], int], ...] = (
     *(("light", DESK), ("dark", DESK), ("dark", NARROW), ("light", NARROW)),
 )
+"""From one to the next the colours change, or the width."""
 
 
 def faults(opened: Tab) -> dict[str, list[str]]:
     """What is amiss in the page, by the look of it."""
-    found = {}
+    found: dict[str, list[str]] = {}
+    seen: set[int] = set()
     for scheme, width in LOOKS:
         opened.page.emulate_media(color_scheme=scheme)
         opened.page.set_viewport_size({"width": width, "height": 900})
         expect(opened.page.locator("html")).to_have_attribute("data-bs-theme", scheme)
-        found[f"{scheme} {width}"] = accessibility_faults(opened)
+        found[f"{scheme} {width}"] = accessibility_faults(opened, only_colours=width in seen)
+        seen.add(width)
         wide = opened.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         assert wide <= 0, (scheme, width)
     return {look: faults for look, faults in found.items() if faults}
