@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import click
 import pytest
@@ -20,6 +22,23 @@ HEAVY = {"celery", "redis", "karton", "minio", "boto3"}
 """What only a command that does something needs."""
 UNUSED = {"boto3", "botocore", "pefile", "pygments"}
 """What is imported only because a library of ours imports it, or a module of ours for something else."""
+EACH = """
+import json, os, sys
+from drakcelery.cli import main
+for number, (arguments, environment) in enumerate(json.load(sys.stdin)):
+    child = os.fork()
+    if not child:
+        os.environ.update(environment)
+        os.dup2(os.open(f"{number}.out", os.O_WRONLY | os.O_CREAT), 1)
+        try:
+            main(arguments)
+        finally:
+            with open(f"{number}.loaded", "w") as file:
+                print(*sorted({name.partition(".")[0] for name in sys.modules}), file=file)
+        sys.exit(f"{arguments} returned")
+    _, status = os.waitpid(child, 0)
+    assert status == 0, (arguments, environment, status)
+"""
 WITH_KARTON = ("status", "find")
 WITHOUT_KARTON = ("top --once", "slots", "hosts", "profiles", "watch-report")
 
@@ -50,11 +69,32 @@ def test_help_and_tab_import_no_command(arguments: list[str], environment: dict[
     assert not {"celery", "redis", "karton", "minio", "pydantic", "rich"} & loaded_by(arguments, environment)
 
 
+@pytest.fixture(scope="module")
+def loaded_for_help(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[set[str]]]:
+    """The packages that each command's help imports, and the completion of its options.
+
+    Each is done by a fork of a Python that has imported what the command's own file imports, and no more.
+    """
+    calls = []
+    for name in PLACES:
+        completing = {"_DRAKCELERY_COMPLETE": "bash_complete", "COMP_WORDS": f"drakcelery {name} --"}
+        calls += [([name, "--help"], {}), ([], {**completing, "COMP_CWORD": "2"})]
+    directory = tmp_path_factory.mktemp("help")
+    subprocess.run(
+        [sys.executable, "-c", EACH], input=json.dumps(calls), cwd=directory, text=True, check=True
+    )
+    found = []
+    for number in range(len(calls)):
+        assert (directory / f"{number}.out").read_text(), calls[number]
+        found.append(set((directory / f"{number}.loaded").read_text().split()))
+    return {name: found[2 * place : 2 * place + 2] for place, name in enumerate(PLACES)}
+
+
 @pytest.mark.parametrize("name", PLACES)
-def test_a_commands_help_needs_no_server(name: str) -> None:
+def test_a_commands_help_needs_no_server(name: str, loaded_for_help: Mapping[str, list[set[str]]]) -> None:
     """Nor does that of a command, or the completion of its options; they read no settings."""
-    completing = {"_DRAKCELERY_COMPLETE": "bash_complete", "COMP_WORDS": f"drakcelery {name} --"}
-    for loaded in (loaded_by([name, "--help"], {}), loaded_by([], {**completing, "COMP_CWORD": "2"})):
+    for loaded in loaded_for_help[name]:
+        assert "click" in loaded
         assert not {*HEAVY, "pydantic", "structlog", "rich"} & loaded
 
 
