@@ -31,6 +31,7 @@ from drakcelery.model.records import Record
 from drakcelery.operators import finding
 from drakcelery.settings import Settings
 from tests.faults import forks
+from tests.faults.fleet import Fleet
 from tests.waiting import PATIENCE, wait_until
 
 PROGRAMS = Path(sys.executable).parent
@@ -144,6 +145,14 @@ class Deployment:
             backend.s3.close()
             s3._http.clear()
             ledger._redis.close()
+
+    @classmethod
+    @contextmanager
+    def of_fleet(cls, fleet: Fleet) -> Iterator[Deployment]:
+        """A fleet, by the settings of its first host: most of it is forked, and nothing but it is started."""
+        config = fleet._config[fleet.options.hosts[0]]
+        with cls.of(Running(pid=os.getpid(), config=config, addresses={})) as deployment:
+            yield deployment
 
     @contextmanager
     def receiver(self, to: Path) -> Iterator[Receiver]:

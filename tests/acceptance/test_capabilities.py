@@ -13,12 +13,13 @@ from playwright.sync_api import expect
 
 from drakcelery.behaviour.difference import Difference
 from drakcelery.cli import cli
-from drakcelery.embedded.background import background
+from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
 from tests.acceptance.deployment import Deployment, run_here, typist
-from tests.acceptance.flower_page import CHROMIUM, Web, assert_fits, chromium, tab
+from tests.acceptance.flower_page import assert_fits, chromium, flower, tab
 from tests.conftest import require
-from tests.waiting import wait_until
+from tests.faults.fleet import Fleet, Options
+from tests.servers import lent
 
 SAMPLES = Path("samples")
 RULES = Path(__file__).parents[1] / "capa_rules"
@@ -27,20 +28,25 @@ RUNS = "run a command of the shell"
 
 
 @pytest.fixture(scope="module")
-def stack(
-    server_programs: None,  # noqa: ARG001 - a check
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Deployment]:
+def fleet(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One of its own, as only its io worker has rules; two slots, with the emulator."""
     for name in ("speakeasy", "capa"):
         require(importlib.util.find_spec(name) is not None, f"the extra with {name} is not installed")
-    overrides = {"report": {"capa_rules": str(RULES)}, "canary": {"enabled": "0"}}
-    slots = {"vm-1": "default", "vm-2": "default"}
-    directory = tmp_path_factory.mktemp("capabilities") / "stack"
-    with (
-        background(directory, slots=slots, overrides=overrides) as running,
-        Deployment.of(running) as deployment,
-    ):
+    more = {
+        "canary": {"enabled": "0"},
+        "drakcelery": {"engine": "emulator"},
+        "report": {"capa_rules": str(RULES)},
+    }
+    directory = tmp_path_factory.mktemp("capabilities") / "fleet"
+    options = Options(hosts=("rack-1",), slots=2, more=more)
+    with lent(services) as servers, Fleet(directory, servers, options) as ours:
+        yield ours
+
+
+@pytest.fixture(scope="module")
+def stack(fleet: Fleet) -> Iterator[Deployment]:
+    """The fleet, as those outside see it."""
+    with Deployment.of_fleet(fleet) as deployment:
         yield deployment
 
 
@@ -102,19 +108,13 @@ def test_what_programs_read(stack: Deployment, uids: Analyses) -> None:
     assert any("T1059.003" in tag for tag in tags)
 
 
-def test_what_flower_shows(stack: Deployment, uids: Analyses) -> None:
+def test_what_flower_shows(fleet: Fleet, uids: Analyses) -> None:
     """capa's table on the page of the analysis, in a browser."""
-    require(CHROMIUM.exists(), f"{CHROMIUM} is not installed (Debian: apt-get install chromium)")
-    web = Web(address=stack.running.addresses["Flower"], log=Path("/dev/null"))
-
-    def answers() -> bool:
-        try:
-            return web.ask("/healthcheck").status == 200
-        except OSError:
-            return False
-
-    wait_until(answers, "Flower answers")
-    with chromium() as browser, tab(browser, web) as opened:
+    with (
+        chromium() as browser,
+        flower(fleet, "capabilities", "drakcelery", "flower") as web,
+        tab(browser, web) as opened,
+    ):
         page = opened.page
         page.goto(f"/analysis/{uids.first}#capabilities", timeout=60_000)
         row = page.get_by_role("table", name="Capabilities").get_by_role("row").filter(has_text=RUNS)
@@ -131,7 +131,7 @@ def compared(stack: Deployment, *words: str) -> tuple[int, Difference]:
 
 def test_two_analyses_of_one_sample(stack: Deployment, uids: Analyses) -> None:
     """They do not differ, and the exit status says so."""
-    done = stack.drakcelery("diff", uids.first, uids.again)
+    done = stack.started("diff", uids.first, uids.again)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Both samples did the same" in done.stdout
     status, found = compared(stack, uids.first, uids.again, "--json")

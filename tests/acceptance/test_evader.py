@@ -9,35 +9,36 @@ from pathlib import Path
 
 import pytest
 
-from drakcelery.embedded.background import background
+from drakcelery.embedded.services import Services
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from tests import evaders
 from tests.acceptance.deployment import Deployment
 from tests.conftest import require
+from tests.faults.fleet import Fleet, Options
+from tests.servers import lent
 from tests.waiting import wait_until
 
 EVADER = next(one for one in evaders.EVADERS if one.name == "user_name")
 
 
 @pytest.fixture(scope="module")
-def stack(
-    server_programs: None,  # noqa: ARG001 - a check
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Deployment]:
+def stack(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A slot whose guest is known to be a sandbox's, and one like a machine in use."""
     require(importlib.util.find_spec("speakeasy") is not None, "the emulator extra is not installed")
-    overrides = {
+    more = {
         "canary": {"enabled": "0"},
-        "drakcelery": {"default_profile": "sandbox"},
+        "drakcelery": {"engine": "emulator", "default_profile": "sandbox"},
         "emulator_profiles": {str(name): text for name, text in evaders.PROFILES.items()},
         "variants": {"mode": "on", "profiles": "used", "max_share": "1"},
     }
-    slots = {"vm-1": "sandbox", "vm-2": "used"}
-    directory = tmp_path_factory.mktemp("evader") / "stack"
+    profiles = {"rack-1": "sandbox", "rack-2": "used"}
+    options = Options(hosts=tuple(profiles), slots=1, profiles=profiles, more=more)
+    directory = tmp_path_factory.mktemp("evader") / "fleet"
     with (
-        background(directory, slots=slots, overrides=overrides) as running,
-        Deployment.of(running) as deployment,
+        lent(services) as servers,
+        Fleet(directory, servers, options) as fleet,
+        Deployment.of_fleet(fleet) as deployment,
     ):
         yield deployment
 

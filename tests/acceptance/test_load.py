@@ -17,7 +17,7 @@ from karton.core.backend import KARTON_TASK_NAMESPACE, KartonBackend, KartonMetr
 from karton.core.task import TaskPriority, TaskState
 
 from drakcelery import settings
-from drakcelery.embedded.background import background
+from drakcelery.embedded.services import Services
 from drakcelery.ingress.bind import bind_of
 from drakcelery.karton.submit import karton_config
 from drakcelery.ledger import Ledger, connect
@@ -25,8 +25,11 @@ from drakcelery.ledger.keys import INBOX, LIVE
 from drakcelery.model.analysis import State
 from drakcelery.model.records import Record
 from drakcelery.storage import Storage
+from tests.faults.fleet import Fleet, Options
+from tests.servers import lent
 from tests.waiting import wait_until
 
+HOST = "rack-1"
 SAMPLES = 30
 SLOTS = 2
 PRIORITIES = (TaskPriority.LOW, TaskPriority.NORMAL, TaskPriority.HIGH)
@@ -34,30 +37,14 @@ CONSUMER = "karton.test-load"
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recorded run: a line of log and a dump."""
-    run = tmp_path_factory.mktemp("recorded")
-    (run / "drakmon.log").write_text('{"Plugin": "procmon", "TimeStamp": "1.0", "PID": 4}\n')
-    (run / "dumps").mkdir()
-    (run / "dumps" / "400000_0123456789abcdef").write_bytes(b"MZ" * 512)
-    return run
-
-
-@pytest.fixture(scope="module")
-def config(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[settings.Settings]:
-    """A stack with two slots and without ingress: samples wait in Karton until the test starts one."""
-    directory = tmp_path_factory.mktemp("load")
-    lines = Path("Procfile").read_text().splitlines()
-    procfile = directory / "Procfile"
-    wanted = ("system:", "vm:", "io:")
-    procfile.write_text("\n".join(line for line in lines if line.startswith(wanted)) + "\n")
-    overrides = {
-        "drakcelery": {"engine": "replay"},
-        "replay": {"run_dir": str(recorded), "restore_seconds": "0.05", "run_seconds": "0.2"},
-    }
-    slots = {f"vm-{number}": "default" for number in range(1, SLOTS + 1)}
-    with background(directory / "stack", slots=slots, overrides=overrides, procfile=procfile) as stack:
-        yield settings.load(stack.config)
+def config(services: Services, tmp_path_factory: pytest.TempPathFactory) -> Iterator[settings.Settings]:
+    """A host with two slots whose ingress was stopped: samples wait in Karton until the test starts one."""
+    directory = tmp_path_factory.mktemp("load") / "fleet"
+    options = Options(hosts=(HOST,), slots=SLOTS, restore_seconds=0.05, run_seconds=0.2)
+    with lent(services) as servers, Fleet(directory, servers, options) as fleet:
+        fleet.signal("ingress", signal.SIGTERM)
+        assert fleet.processes.pop("ingress").running.wait(60) == 0
+        yield settings.load(fleet._config[HOST])
 
 
 @pytest.fixture

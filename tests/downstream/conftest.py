@@ -13,12 +13,14 @@ import pytest
 from karton.core import Config, Karton, Task
 from karton.core.task import TaskState
 
-from drakcelery.embedded.background import background
 from drakcelery.embedded.plan import write_private
+from drakcelery.embedded.services import Services
 from drakcelery.embedded.supervision import Server, tail
 from tests import reference
 from tests.acceptance.deployment import Deployment, karton_config
 from tests.conftest import require
+from tests.faults.fleet import RECEIVER, Fleet, Options
+from tests.servers import lent
 from tests.waiting import wait_until
 
 HERE = Path(__file__).parent
@@ -61,23 +63,26 @@ class Results(Karton):
             self.internal_process(task)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stack(
     programs: Path,  # noqa: ARG001 - a check
-    server_programs: None,  # noqa: ARG001 - a check
+    services: Services,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Deployment]:
-    """A stack with the emulator."""
+    """A fleet of one host, with the emulator."""
     require(importlib.util.find_spec("speakeasy") is not None, "the emulator extra is not installed")
-    directory = tmp_path_factory.mktemp("downstream") / "stack"
+    more = {"canary": {"enabled": "0"}, "drakcelery": {"engine": "emulator"}}
+    directory = tmp_path_factory.mktemp("downstream") / "fleet"
     with (
-        background(directory, slots={"vm-1": "default", "vm-2": "default"}) as running,
-        Deployment.of(running) as deployment,
+        lent(services) as servers,
+        Fleet(directory, servers, Options(hosts=("rack-1",), slots=2, more=more)) as fleet,
+        Deployment.of_fleet(fleet) as deployment,
     ):
+        fleet.backend.unregister_bind(RECEIVER)  # nobody would take its tasks, and all are waited for
         yield deployment
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def results(stack: Deployment) -> Iterator[Results]:
     """Bound before a consumer can produce anything."""
     service = Results(karton_config(stack.running))
@@ -85,7 +90,7 @@ def results(stack: Deployment) -> Iterator[Results]:
     service.backend.s3.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def consumers(
     programs: Path,
     stack: Deployment,
