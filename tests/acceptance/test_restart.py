@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +44,14 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def up(data_dir: Path, recorded: Path, *, run_seconds: int = LONG) -> Iterator[Deployment]:
-    """`drakcelery up` for the block, ended by Ctrl-C.
+def up(
+    data_dir: Path,
+    recorded: Path,
+    *,
+    run_seconds: int = LONG,
+    interrupt: Callable[[int, int], None] = os.killpg,
+) -> Iterator[Deployment]:
+    """`drakcelery up` for the block, ended by Ctrl-C, which a terminal sends to the group of processes.
 
     A run takes *run_seconds*, or the task's timeout where that is less.
     """
@@ -64,7 +70,7 @@ def up(data_dir: Path, recorded: Path, *, run_seconds: int = LONG) -> Iterator[D
             with Deployment.of(found) as deployment:
                 yield deployment
         finally:
-            os.killpg(process.pid, signal.SIGINT)
+            interrupt(process.pid, signal.SIGINT)
             status = process.wait(120)
         assert status == 0, _output(data_dir)
 
@@ -164,6 +170,8 @@ def first_life(
     """A stack that analysed samples and got its Ctrl-C in the middle of a run."""
     data_dir = tmp_path_factory.mktemp("restart") / "stack"
     with up(data_dir, recorded) as stack:
+        output = data_dir.with_suffix(".out")
+        wait_until(lambda: "`, stops it." in output.read_text(), "the addresses are printed")
         kept = stack.wait_over(stack.send(sample("kept"), payload={"timeout": 1}))
         refused = stack.wait_over(stack.send(sample("refused"), payload={"timeout": 10_000}))
         unlucky, unlucky_task = fail_three_times(stack)
@@ -187,8 +195,8 @@ def first_life(
 
 @pytest.fixture(scope="module")
 def second_life(first_life: FirstLife, recorded: Path) -> Iterator[Deployment]:
-    """The same stack, started again; runs take no time now."""
-    with up(first_life.data_dir, recorded, run_seconds=0) as stack:
+    """The same stack, started again; runs take no time now. Its SIGINT comes to no other process."""
+    with up(first_life.data_dir, recorded, run_seconds=0, interrupt=os.kill) as stack:
         yield stack
     assert_nothing_left(first_life.data_dir)
 
@@ -200,6 +208,17 @@ def test_keys_of_recorded_traffic(first_life: FirstLife, second_life: Deployment
     assert keys.decode() == f"CLIENT_RANDOM {CLIENT_RANDOM} {MASTER_KEY}\n"
     for line in second_life.content("drakrun", f"{uid}/tlsmon.log").decode().splitlines():
         assert {"client_random", "master_key"} <= set(json.loads(line))
+
+
+def test_up_says_where_everything_is(first_life: FirstLife) -> None:
+    """Before anything else it prints all addresses, the Fleet page first, and the directory."""
+    output = first_life.data_dir.with_suffix(".out").read_text()
+    addresses = first_life.running.addresses
+    for address in (*addresses.values(), str(first_life.data_dir)):
+        assert address in output
+    first, second, *_ = output.splitlines()
+    assert first.startswith("drakcelery is up: ")
+    assert second.endswith(f"{addresses['Flower']}/fleet")
 
 
 def test_second_up_refuses(first_life: FirstLife) -> None:

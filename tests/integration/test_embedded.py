@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -167,11 +166,18 @@ def test_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 def test_processes_get_the_stack_s_configuration(tmp_path: Path, data_dir: Path) -> None:
-    """The Procfile's processes find servers and settings by themselves, with this interpreter."""
+    """The Procfile's processes find servers and settings by themselves, with this interpreter.
+
+    karton-system is left out for [drakmon] system_disable=1: one runs elsewhere.
+    """
     code = "import os, sys; print(sys.prefix, os.environ['DRAKCELERY_CONFIG']); " + IDLE
     slots = {"vm-1": "win10", "vm-2": "win7"}
-    overrides = {"drakcelery": {"engine": "replay"}, "drakrun": {"dns_server": "50%"}}
-    program = procfile(tmp_path / "p", tell=code)
+    overrides = {
+        "drakcelery": {"engine": "replay"},
+        "drakmon": {"system_disable": "1"},
+        "drakrun": {"dns_server": "50%"},
+    }
+    program = procfile(tmp_path / "p", system=code, tell=code)
     with background(data_dir, slots=slots, overrides=overrides, procfile=program) as stack:
         expected = f"{sys.prefix} {stack.config}\n"
         wait_until(lambda: (data_dir / "log" / "tell.log").read_text() == expected, "the process has spoken")
@@ -182,37 +188,26 @@ def test_processes_get_the_stack_s_configuration(tmp_path: Path, data_dir: Path)
         with redis.Redis.from_url(config.redis.address()) as client:
             assert client.ping()
         assert client_of(config.s3).bucket_exists(config.s3.bucket)
+        assert not (data_dir / "log" / "system.log").exists()
         assert running(data_dir) == stack
         assert config.redis.password is not None
         assert config.redis.password.get_secret_value() not in str(stack.addresses)
     assert_nothing_left(data_dir)
 
 
-def test_karton_system_can_be_left_out(tmp_path: Path, data_dir: Path) -> None:
-    """[drakmon] system_disable=1: a karton-system runs elsewhere."""
-    program = procfile(tmp_path / "p", system="print('here'); " + IDLE, other="print('here'); " + IDLE)
-    with background(data_dir, overrides={"drakmon": {"system_disable": "1"}}, procfile=program):
-        wait_until(lambda: (data_dir / "log" / "other.log").read_text(), "the other process has spoken")
-        assert not (data_dir / "log" / "system.log").exists()
-
-
 def test_stacks_run_side_by_side(tmp_path: Path, idle: Path) -> None:
-    """Two directories, two stacks, no port in common."""
+    """Two directories, two stacks, no port in common. One stack a directory: a second one is refused with a
+    sentence that says where the other one is, which goes on."""
     one, two = tmp_path / "one", tmp_path / "two"
     with background(one, procfile=idle) as first, background(two, procfile=idle) as second:
         assert first.pid != second.pid
         assert not set(ports_of(one).values()) & set(ports_of(two).values())
+        sentence = rf"already runs in {one} \(pid {first.pid}\); stop it with Ctrl-C there or with"
+        with pytest.raises(StackError, match=sentence), background(one, procfile=idle):
+            pass
+        assert running(one) == first
     assert_nothing_left(one)
     assert_nothing_left(two)
-
-
-def test_second_stack_on_a_directory_refuses(data_dir: Path, idle: Path) -> None:
-    """One stack a directory; the sentence says where the other one is, which goes on."""
-    with background(data_dir, procfile=idle) as stack:
-        sentence = rf"already runs in {data_dir} \(pid {stack.pid}\); stop it with Ctrl-C there or with"
-        with pytest.raises(StackError, match=sentence), background(data_dir, procfile=idle):
-            pass
-        assert running(data_dir) == stack
 
 
 STUBBORN_FAMILY = """
@@ -305,26 +300,4 @@ def test_server_that_ends_takes_the_stack_down(data_dir: Path, idle: Path, victi
         server = next(one for one in psutil.Process(stack.pid).children() if one.name().startswith(name))
         server.kill()
         wait_until(lambda: not psutil.pid_exists(stack.pid) or _is_zombie(stack), "the stack has ended")
-    assert_nothing_left(data_dir)
-
-
-def test_up_runs_until_interrupted(data_dir: Path) -> None:
-    """`drakcelery up` prints where everything is, the Fleet page first, and Ctrl-C brings all of it down."""
-    command = (Path(sys.executable).with_name("drakcelery"), "up", "--data-dir", str(data_dir))
-    output = data_dir.parent / "output"
-    with output.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
-        stack = wait_until(
-            lambda: process.poll() is not None or running(data_dir),
-            "the stack is up, with all its processes",
-            timeout=300,
-        )
-        assert isinstance(stack, Running), output.read_text()
-        wait_until(lambda: "`, stops it." in output.read_text(), "the addresses are printed")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(120) == 0, output.read_text()
-    for address in (*stack.addresses.values(), str(data_dir)):
-        assert address in output.read_text()
-    first, second, *_ = output.read_text().splitlines()
-    assert first.startswith("drakcelery is up: ")
-    assert second.endswith(f"{stack.addresses['Flower']}/fleet")
     assert_nothing_left(data_dir)
