@@ -1,4 +1,4 @@
-"""Karton's garbage collector runs without pause while samples are analysed, and nothing needed is lost."""
+"""Karton's garbage collector runs time and again while samples are analysed, and nothing needed is lost."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from tests.acceptance.deployment import Deployment, Received, Receiver, karton_c
 from tests.waiting import wait_until
 
 KARTON = "karton"
+REST = 0.1
+"""Seconds between two rounds. Karton's own service rests for three minutes."""
 BEHAVIOUR = Path("samples/behaviour.exe")
 ENDLESS = Path("samples/endless.exe")
 
 
 class Collector(threading.Thread):
-    """karton-system's own collection of tasks and resources, one after another without pause."""
+    """karton-system's own collection of tasks and resources, one soon after another."""
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(name="collector", daemon=True)
@@ -39,7 +41,7 @@ class Collector(threading.Thread):
             for self.rounds in itertools.count(1):
                 self._service.gc_collect_tasks()
                 self._service.gc_collect_resources()
-                if self._over.is_set():
+                if self._over.wait(REST):
                     return
         except Exception as error:  # noqa: BLE001 - shown by whoever waits for a round
             self.error = error
@@ -75,7 +77,7 @@ def collecting(deployment: Deployment) -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def collector(deployment: Deployment) -> Iterator[Collector]:
-    """A collector that never rests."""
+    """A collector that hardly rests."""
     with collecting(deployment) as running:
         yield running
 
