@@ -15,6 +15,7 @@ from drakcelery.engines.speakeasy_guest.configuration import USUAL
 from drakcelery.model.emulated_guest import KEYS, EmulatedGuest, parse_guest
 from drakcelery.settings import DrakcelerySection, Settings
 from tests.evaders import EVADERS, PROFILES
+from tests.schemas import speakeasy_takes
 from tests.unit.settings.reading import complaint, read
 
 EACH = {
@@ -125,17 +126,8 @@ def test_where_things_lie() -> None:
 
 def test_each_guest_is_one_that_speakeasy_takes() -> None:
     """Its schema accepts the guests of the corpus."""
-    import json
-    from importlib.util import find_spec
-
-    import jsonschema  # type: ignore[import-untyped]  # comes with Speakeasy, without types; takes a second
-
-    spec = find_spec("speakeasy")
-    assert spec is not None
-    assert spec.origin is not None
-    schema = json.loads((Path(spec.origin).parent / "config_schema.json").read_text())
     for text in PROFILES.values():
-        jsonschema.Draft7Validator(schema).validate(configuration.build(parse_guest(text)))
+        speakeasy_takes(configuration.build(parse_guest(text)))
 
 
 def test_the_snapshot_is_the_slots(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from drakcelery.engines.speakeasy_guest.record.tally import MOST_TOLD
 from drakcelery.errors import UnsupportedSample
 from drakcelery.settings import DrakcelerySection, Settings
 from tests.guest_jobs import guest_job
+from tests.schemas import speakeasy_takes
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 
@@ -312,17 +312,8 @@ def test_what_the_caller_says_about_the_stack() -> None:
 
 def test_the_configuration_is_one_that_can_be_named(engine: Emulator) -> None:
     """Each run has the same Windows, Speakeasy's schema accepts it, and its digest is the snapshot's."""
-    import jsonschema  # type: ignore[import-untyped]  # comes with Speakeasy, without types; takes a second
-
-    spec = find_spec("speakeasy")
-    assert spec is not None
-    assert spec.origin is not None
-    schema = json.loads((Path(spec.origin).parent / "config_schema.json").read_text())
-    for config in (
-        configuration.build(),
-        configuration.for_container(configuration.build(), "rundll32.exe", "x"),
-    ):
-        jsonschema.Draft7Validator(schema).validate(config)
+    speakeasy_takes(configuration.build())
+    speakeasy_takes(configuration.for_container(configuration.build(), "rundll32.exe", "x"))
     assert configuration.build() == configuration.build()
     snapshot = engine.prepare(job(SAMPLES / "behaviour.exe"))
     assert snapshot.version == configuration.CONFIGURATION_DATE
