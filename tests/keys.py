@@ -43,11 +43,15 @@ def leaked(client: redis.Redis, keys: Iterable[str]) -> list[str]:
     The record of an analysis that is over has an owner no longer, only its TTL.
     """
     owned = [key for key in ALL if not key.expires]
+    asked = list(keys)
+    with client.pipeline(transaction=False) as pipe:
+        for key in asked:
+            pipe.ttl(key)
+        ttls = pipe.execute()
     return sorted(
         key
-        for key in keys
-        if client.ttl(key) == -1
-        and not (any(one.matches(key) for one in owned) and not _is_left_behind(client, key))
+        for key, ttl in zip(asked, ttls, strict=True)
+        if ttl == -1 and not (any(one.matches(key) for one in owned) and not _is_left_behind(client, key))
     )
 
 
