@@ -82,8 +82,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 def pytest_collection_finish() -> None:
     """Keep garbage collections short: a session holds much to its end, and some libraries collect often."""
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # what is garbage by now, too: to look for it takes longer than it is worth
     gc.set_threshold(10_000)
 
 
