@@ -26,6 +26,7 @@ pytest_plugins = ["tests.flaky", "tests.left_open", "tests.order", "tests.out_of
 hypothesis.settings.register_profile(
     "ours", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
+hypothesis.settings.register_profile("fast", hypothesis.settings.get_profile("ours"), max_examples=20)
 hypothesis.settings.load_profile("ours")
 
 

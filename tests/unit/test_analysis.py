@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from karton.core import Resource, Task
 
@@ -27,6 +27,7 @@ from drakcelery.reading import Analysis, Dump
 from drakcelery.reading.dumps import DIRECTORY_LIMIT, Dumps, directory_size
 from drakcelery.reading.sources import parsed, temporary
 from tests.builders import OUTCOME, collected
+from tests.examples import examples
 from tests.reference import DOCS
 
 
@@ -360,7 +361,7 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.
 ZIPS = {method: zipped(method) for method in METHODS}
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(
     st.sampled_from(METHODS), st.lists(st.tuples(st.integers(0, 2**16), st.binary(max_size=4)), max_size=4)
 )

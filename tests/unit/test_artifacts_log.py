@@ -11,7 +11,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from drakcelery.artifacts import log as log_module
@@ -20,6 +20,7 @@ from drakcelery.artifacts.log import PARSE_ERRORS, split_log
 from drakcelery.artifacts.untrusted import UntrustedFileError
 from drakcelery.artifacts.validation import Validator
 from drakcelery.model.manifest import Artifact
+from tests.examples import examples
 
 PLUGINS = frozenset({"filetracer", "procmon", "tlsmon"})
 
@@ -281,7 +282,7 @@ def reference(data: bytes, limit: int) -> dict[str, bytes]:
     return files
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     st.lists(
         st.one_of(

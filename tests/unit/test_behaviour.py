@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from drakcelery.behaviour import files as files_module
@@ -15,6 +15,7 @@ from drakcelery.behaviour.reader import Reader
 from drakcelery.behaviour.report import Report
 from drakcelery.model.analysis import Execution
 from tests import reference
+from tests.examples import examples
 from tests.guest_log import Log, collected, opened, reported
 from tests.hostile import KEYS, METHODS, PLUGINS, VALUES, Line
 
@@ -253,7 +254,7 @@ LINES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(LINES, max_size=30))
 def test_whatever_a_line_says(tmp_path_factory: pytest.TempPathFactory, lines: list[Line]) -> None:
     """Any type, size, pid and order: there is a report, and it has the form that is published."""

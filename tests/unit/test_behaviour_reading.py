@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.report import guest_lines
@@ -22,6 +22,7 @@ from drakcelery.behaviour.process_tree import process_tree
 from drakcelery.behaviour.reader import _SHOWN, Reader, Written
 from drakcelery.testing import RECORDED
 from tests.builders import OUTCOME
+from tests.examples import examples
 from tests.hostile import KEYS, METHODS, PLUGINS, VALUES, Line
 
 Groups = Mapping[str, Sequence[bytes]]
@@ -233,7 +234,7 @@ def test_how_a_file_is_opened(fields: Line, compact: bool) -> None:
     assert_same([*lines, *lines], block=1)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @example([{**OPENED, **OPENINGS[0]}], 1, False, False)
 @given(
     st.lists(likely_lines() | UNLIKELY_LINES, max_size=40),

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from drakcelery.forecast.curve import (
@@ -21,6 +21,7 @@ from drakcelery.forecast.curve import (
     runs_needed,
 )
 from drakcelery.model.news import News, WatchRules
+from tests.examples import examples
 
 KEEP = 0.98
 
@@ -47,7 +48,7 @@ def curve_of(runs: Sequence[WatchedRun], current: WatchRules | None = None, keep
     return Group.of(runs, current).curve(keep=keep, current=current)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.lists(news(), max_size=6), st.integers(1, 400), st.integers(1, 200))
 def test_rules_are_tried_as_news_says(all_news: list[News], low: int, quiet: int) -> None:
     """Time saved and facts lost are those that News itself has, run by run and second by second."""
@@ -68,7 +69,7 @@ def test_rules_are_tried_as_news_says(all_news: list[News], low: int, quiet: int
     assert trial.lost <= trial.lost_at_most <= 1
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.lists(news(), max_size=4), st.lists(news(), max_size=4))
 def test_groups_add_up(some: list[News], more: list[News]) -> None:
     """All together are what their runs are together."""

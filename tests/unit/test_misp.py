@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymisp import MISPAttribute, MISPEvent, MISPObject
 
@@ -18,6 +18,7 @@ from drakcelery.operators.exchange.misp import misp
 from drakcelery.operators.exchange.selection import MOST
 from drakcelery.operators.exchange.sharing import Level
 from drakcelery.testing import RECORDED
+from tests.examples import examples
 from tests.reports import CAPABILITIES, NASTY, SEEN, file, hostile, process, report
 
 
@@ -145,7 +146,7 @@ def test_long_lists_are_cut() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(value=NASTY | st.text(max_size=30) | st.text(st.characters(categories=["Cs", "Cc", "Zs"]), max_size=9))
 def test_read_whatever_a_sample_chose(value: str) -> None:
     """Odd texts and surrogates: PyMISP reads it, and no value is empty or has a line end."""

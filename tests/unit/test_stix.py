@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from drakcelery.behaviour.report import Report
@@ -14,6 +14,7 @@ from drakcelery.operators.exchange import sharing, values
 from drakcelery.operators.exchange.selection import MOST
 from drakcelery.operators.exchange.stix import stix
 from drakcelery.testing import RECORDED
+from tests.examples import examples
 from tests.reports import CAPABILITIES, NASTY, SAMPLE, SEEN, file, hostile, process, report
 
 Object = dict[str, Any]
@@ -202,7 +203,7 @@ def test_long_lists_are_cut() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(value=TEXTS | HOSTS | URLS)
 def test_valid_whatever_a_sample_chose(value: str) -> None:
     """Odd texts, surrogates, addresses and URLs that are none: the bundle is valid."""

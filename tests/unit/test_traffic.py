@@ -7,7 +7,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 from scapy.layers.inet import IP, TCP, UDP
@@ -16,6 +16,7 @@ from scapy.layers.inet6 import IPv6
 from drakcelery.behaviour import traffic as traffic_module
 from drakcelery.behaviour.reader import Reader
 from tests.captures import ETHER, GUEST, SERVER, captured, hello, segment
+from tests.examples import examples
 
 REQUEST = (
     b"POST /gate.php?a=1 HTTP/1.1\r\nHost: evil.example\r\nUser-Agent: x/1\r\nContent-Length: 5\r\n\r\nhello"
@@ -114,7 +115,7 @@ def test_a_long_capture_is_read_from_its_beginning(monkeypatch: pytest.MonkeyPat
     assert reader.budget.left_out == Counter(traffic_bytes=len(bytes(segment(REQUEST))) + 16)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.binary(max_size=300), st.integers(0, 2**32))
 def test_whatever_a_capture_holds(noise: bytes, seed: int) -> None:
     """Noise, and packets with bytes exchanged: nothing is raised, and what is readable is read."""
