@@ -129,9 +129,11 @@ def _is_io_worker(process: psutil.Process, config: str) -> bool:
 
 @pytest.fixture
 def frozen(deployment: Deployment) -> Iterator[None]:
-    """The io worker's main process stands still for the test."""
+    """The io worker's main process stands still for the test. Those of its pool look like it."""
     mine = str(deployment.running.config.parent)
-    process = next(one for one in psutil.process_iter() if _is_io_worker(one, mine))
+    all_of_it = [one for one in psutil.process_iter() if _is_io_worker(one, mine)]
+    pids = {one.pid for one in all_of_it}
+    process = next(one for one in all_of_it if one.ppid() not in pids)
     process.send_signal(signal.SIGSTOP)
     try:
         wait_until(lambda: process.status() == psutil.STATUS_STOPPED, "the io worker stands still")
