@@ -181,9 +181,10 @@ def is_full(error: BaseException | None) -> bool:
     return False
 
 
-def says_full(text: str) -> bool:
-    """Whether another process says in *text* that a disk is full: all that is left of its error."""
-    return any(words in text for words in _FULL_WORDS)
+def blamed_by(text: str) -> Blame:
+    """What another process blames in *text*, all that is left of its error: the host for a full disk, or the
+    slot."""
+    return Blame.HOST if any(words in text for words in _FULL_WORDS) else Blame.SLOT
 
 
 def unexpected(where: str, error: Exception) -> str:

@@ -22,7 +22,7 @@ from drakcelery.engines.speakeasy_guest.configuration import USUAL
 from drakcelery.engines.speakeasy_guest.job import GuestJob, State
 from drakcelery.engines.speakeasy_guest.supervision import Guest
 from drakcelery.engines.watching import watcher_of
-from drakcelery.errors import Blame, EngineError, UnsupportedSample, says_full
+from drakcelery.errors import EngineError, UnsupportedSample, blamed_by
 from drakcelery.model.analysis import Execution, MissingFunction, Outcome, Snapshot
 from drakcelery.model.emulated_guest import EmulatedGuest
 from drakcelery.model.news import EndedBy, WatchRun
@@ -277,7 +277,7 @@ def _execution(guest: Guest, stopped: str | None) -> tuple[Execution, str | None
     fault."""
     if guest.state is None or guest.state is State.BROKEN:
         why = guest.detail or (guest.errors[-1] if guest.errors else f"exit code {guest.process.returncode}")
-        raise EngineError(f"The emulator failed: {why}.", blames=Blame.HOST if says_full(why) else Blame.SLOT)
+        raise EngineError(f"The emulator failed: {why}.", blames=blamed_by(why))
     if guest.state is State.REJECTED and guest.started is None:
         return Execution.NOT_EXECUTED, f"the emulator cannot load the file: {guest.detail}"
     if guest.started is None:

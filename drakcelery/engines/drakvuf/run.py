@@ -21,7 +21,7 @@ from drakcelery.engines.drakvuf.guest import Guest
 from drakcelery.engines.drakvuf.tool_output import end_of, ending, quoted, readable
 from drakcelery.engines.drakvuf.tools import stop
 from drakcelery.engines.watching import Watcher
-from drakcelery.errors import Blame, EngineError, says_full
+from drakcelery.errors import EngineError, blamed_by
 
 log = structlog.get_logger(__name__)
 
@@ -79,9 +79,9 @@ def recorded(guest: Guest, job: Detonation, holder: str) -> Iterator[Traffic]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     how = "does not begin" if process.returncode is None else ending(process.returncode)
                     said = _said(errors)
-                    blames = Blame.HOST if says_full("\n".join(said)) else Blame.SLOT
                     raise EngineError(
-                        f"no traffic can be recorded: tcpdump {how}{quoted(said)}", blames=blames
+                        f"no traffic can be recorded: tcpdump {how}{quoted(said)}",
+                        blames=blamed_by("\n".join(said)),
                     )
                 time.sleep(POLL_SECONDS)
             yield traffic

@@ -23,7 +23,7 @@ from drakcelery.engines.drakvuf.cell import Cell, kill_group
 from drakcelery.engines.drakvuf.commands import Command
 from drakcelery.engines.drakvuf.library import Call, Library
 from drakcelery.engines.drakvuf.tool_output import PRINTED_BYTES, end_of, ending, quoted, readable, whole
-from drakcelery.errors import Blame, EngineError, says_full
+from drakcelery.errors import EngineError, blamed_by
 
 if TYPE_CHECKING:
     from drakcelery.settings import DrakvufSection
@@ -70,8 +70,9 @@ class Finished:
 
     def trouble(self, what: str) -> EngineError:
         """The error that says *what* failed, why, and what the tool said last."""
-        blames = Blame.HOST if says_full(self.said) else Blame.SLOT
-        return EngineError(f"{what}: {self.name} {ending(self.code)}{quoted(self.errors)}", blames=blames)
+        return EngineError(
+            f"{what}: {self.name} {ending(self.code)}{quoted(self.errors)}", blames=blamed_by(self.said)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
