@@ -93,7 +93,7 @@ RULES := tests/integration/test_every_loop.py::test_no_loop_is_forgotten \
 # Those that need no fleet. A test that takes seconds is marked as slow, or belongs into another folder. Of what Hypothesis
 # makes up each has a fifth of its examples; `make test` has all of them.
 .PHONY: test-fast
-test-fast: $(STAMP) ## run in a minute what needs no fleet: at each save
+test-fast: $(STAMP) ## run in a minute or two what needs no fleet: at each save
 	$(BIN)/pytest --numprocesses=$(FAST_WORKERS) --dist=loadfile --no-loadscope-reorder --hypothesis-profile=fast -m "not slow" $(wildcard tests/heart tests/unit) $(RULES)
 
 .PHONY: test-failed
