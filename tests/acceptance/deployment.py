@@ -150,8 +150,7 @@ class Deployment:
     @contextmanager
     def of_fleet(cls, fleet: Fleet) -> Iterator[Deployment]:
         """A fleet, by the settings of its first host: most of it is forked, and nothing but it is started."""
-        config = fleet._config[fleet.options.hosts[0]]
-        with cls.of(Running(pid=os.getpid(), config=config, addresses={})) as deployment:
+        with cls.of(Running(pid=os.getpid(), config=fleet.config, addresses={})) as deployment:
             yield deployment
 
     @contextmanager

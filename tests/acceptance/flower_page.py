@@ -100,7 +100,7 @@ def start(
     """Start *program* on the settings of the fleet's first host: as a fork, or as ``python -m …``."""
     variables = {
         **os.environ,
-        "DRAKCELERY_CONFIG": str(fleet._config[fleet.options.hosts[0]]),
+        "DRAKCELERY_CONFIG": str(fleet.config),
         **(environment or {}),
     }
     if is_fork:

@@ -100,7 +100,9 @@ class Fleet:
         redis, s3 = self.options.redis or services.redis, self.options.s3 or services.s3
         self._config = {host: self._configure(host, redis, s3) for host in self.options.hosts}
         self._config[KARTON] = self._configure(KARTON, services.redis, services.s3)
-        self.settings = settings.load(self._config[self.options.hosts[0]], environment={}).model_copy(
+        self.config = self._config[self.options.hosts[0]]
+        """The configuration of its first host."""
+        self.settings = settings.load(self.config, environment={}).model_copy(
             update={"redis": services.redis, "s3": services.s3}
         )
         self.ledger: Ledger = make_ledger(self.settings)

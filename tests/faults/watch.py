@@ -103,7 +103,7 @@ def wait_free(fleet: Fleet, host: str) -> None:
 
 def type_in(fleet: Fleet, program: str, *arguments: str, host: str | None = None) -> tuple[int, str]:
     """Exit status and output of ``drakcelery …`` or ``celery …`` on a host (the first one)."""
-    config = fleet._config[host or fleet.options.hosts[0]]
+    config = fleet._config[host] if host else fleet.config
     done = run(program, *arguments, config=config)
     return done.returncode, done.stdout + done.stderr
 
